@@ -1,0 +1,85 @@
+//! Shared, immutable bytes.
+
+use core::ops::{Deref, Range};
+
+use crate::Lease;
+use crate::slot::Slot;
+
+/// A shared, immutable range of a slot. Cloning counts a reference; no bytes move.
+///
+/// `Send + Sync`; may outlive the engine and the pool it came from. While a slice lives, its slot stays
+/// leased and counts against the budget.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    slot: Slot,
+    from: u32,
+    to: u32,
+}
+
+impl Slice {
+    pub(crate) fn new(slot: Slot, from: u32, to: u32) -> Self {
+        Self { slot, from, to }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: a frozen lease has no writer left, and a `RecvBuffer` never writes below its shared end.
+        unsafe { self.slot.bytes(self.from, self.to) }
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+
+    /// True when there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+
+    /// Another handle on `range` of these bytes; `None` when it does not lie inside.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by the 32-bit length")]
+    pub fn subslice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let (from, to) = (self.from + range.start as u32, self.from + range.end as u32);
+        Some(Self { slot: self.slot.clone(), from, to })
+    }
+
+    /// Drops the first `len` bytes from view (all of them, if shorter).
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by the 32-bit length")]
+    pub fn advance(&mut self, len: usize) {
+        self.from += len.min(self.len()) as u32;
+    }
+
+    /// Becomes a writable lease again if no other handle of the slot exists, else comes back unchanged.
+    ///
+    /// # Errors
+    /// The slice itself, when its slot is shared.
+    pub fn try_unfreeze(self) -> Result<Lease, Self> {
+        if self.slot.is_unique() {
+            Ok(Lease::from_parts(self.slot, self.from, self.to))
+        } else {
+            Err(self)
+        }
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}

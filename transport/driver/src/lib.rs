@@ -1,0 +1,33 @@
+//! Drivers of ringway: code that talks to one kernel interface, behind one completion-style contract.
+//!
+//! On the way of a message this is the last crate before the kernel: the engine above hands down [`Chain`]s
+//! and bursts, and gets bytes back through a [`Sink`]. A driver knows sockets, not messages.
+//!
+//! * [`Driver`] is the contract; [`Sink`] is how events come up; both are generic, so that the engine's turn
+//!   is compiled once for each driver.
+//! * [`uring`] (io_uring, hybrid) and [`epoll`] (mio) implement it on the kernel, `ringway-sim` on virtual
+//!   time. What the first two share (addresses, options, connecting, control messages) lives in [`socket`].
+//!
+//! Nothing here blocks except [`Driver::poll`] when it was told to park.
+
+mod contract;
+mod event;
+mod inlet;
+mod stats;
+
+#[cfg(feature = "epoll")]
+pub mod epoll;
+pub mod socket;
+#[cfg(feature = "uring")]
+pub mod uring;
+
+pub use contract::{
+    Burst, Capabilities, Close, Driver, DriverKind, Incoming, ListenOptions, OpenError, Park,
+    SocketId, SocketOptions,
+};
+pub use event::{AcceptFault, CloseCause, DatagramMeta, Sink, Want};
+pub use contract::SharedPools;
+pub use inlet::{Fed, Inlet, Scratch, Target};
+pub use ringway_buf::Chain;
+pub use socket::address::{Address, AddressError};
+pub use stats::DriverStats;
