@@ -13,6 +13,7 @@
 mod contract;
 mod event;
 mod inlet;
+mod start;
 mod stats;
 
 #[cfg(feature = "epoll")]
@@ -22,7 +23,7 @@ pub mod socket;
 pub mod uring;
 
 pub use contract::{
-    Burst, Capabilities, Close, Driver, DriverKind, Incoming, ListenOptions, OpenError, Park,
+    Burst, Capabilities, Close, Driver, DriverKind, Fact, Incoming, ListenOptions, OpenError, Park,
     SocketId, SocketOptions,
 };
 pub use event::{AcceptFault, CloseCause, DatagramMeta, Sink, Want};
@@ -30,4 +31,5 @@ pub use contract::SharedPools;
 pub use inlet::{Fed, Inlet, Scratch, Target};
 pub use ringway_buf::Chain;
 pub use socket::address::{Address, AddressError};
+pub use start::StartError;
 pub use stats::DriverStats;
