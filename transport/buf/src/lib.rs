@@ -8,16 +8,18 @@
 //!   fills at its tail while parts of its front are already shared;
 //! * a [`Chain`] is a queue of such segments, the unit in which drivers send;
 //! * [`Table`] is the generation-checked slab behind every id of the engine and the drivers;
-//! * [`spsc`] rings and [`Instant`] serve the layers above.
+//! * [`spsc`] and [`mpsc`] queues carry commands between threads; [`Instant`] is time for those who have no clock.
 //!
 //! Slots keep their mapping alive by themselves, so a slice may outlive the engine that received it.
 
 mod budget;
 mod chain;
 mod copies;
+mod full;
 mod instant;
 mod lease;
 mod mmap;
+pub mod mpsc;
 mod pool;
 mod pools;
 mod recv_buffer;
@@ -30,6 +32,7 @@ mod table;
 pub use budget::{Budget, Charge};
 pub use chain::{Chain, Segment};
 pub use copies::{Copies, copies, copy_counted};
+pub use full::Full;
 pub use instant::Instant;
 pub use lease::Lease;
 pub use pool::{Mode, Pool, PoolConfig, PoolStats};

@@ -1,0 +1,3 @@
+//! The queue itself: crossbeam's.
+
+pub(super) use crossbeam_queue::ArrayQueue as Queue;
