@@ -12,11 +12,15 @@
 //!
 //! An idle connection owns no buffer. Nothing is lost when memory runs out: what can't be shown yet waits in
 //! the backlog, which is bounded because the driver stops receiving for that socket.
+//!
+//! Invariants: bytes wait in stream order in the large message's place, then `own`, then `backlog`; while a
+//! large message lacks bytes, `own` is empty; between calls the shared scratch holds no bytes of anybody.
+//! Tested in `inlet/tests.rs` against an oracle that counts every byte and every copy.
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
 
-use ringway_buf::{Pools, RecvBuffer, copy_counted};
+use ringway_buf::{Pools, RecvBuffer, SLOT_ALIGN, copy_counted};
 
 use crate::{Sink, SocketId, Want};
 
@@ -26,6 +30,9 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const SCRATCH_SPARE_MIN: usize = 16 * 1024;
 /// Room behind a large message for the next header and a few small messages.
 const BEHIND_LARGE_BYTES: usize = 256;
+/// An unfinished message of a quiet connection up to this size moves into a buffer that fits it; beyond, it
+/// keeps the 64 KiB it was received into, because nothing smaller would be leased.
+const QUIET_BYTES: usize = 16 * 1024;
 
 /// The receive buffer that all quiet sockets of one engine share.
 #[derive(Debug, Default)]
@@ -55,7 +62,7 @@ impl Scratch {
     }
 
     fn give_back(&mut self, buffer: RecvBuffer, pools: &Pools) {
-        if self.buffer.is_none() && buffer.capacity() >= SCRATCH_BYTES {
+        if self.buffer.is_none() && buffer.capacity() == SCRATCH_BYTES {
             self.buffer = Some(buffer);
         } else if let Ok(lease) = buffer.try_into_lease() {
             pools.give(lease);
@@ -83,6 +90,26 @@ pub enum Fed {
     Starved,
 }
 
+/// A large message on its way into its final place.
+#[derive(Debug)]
+struct Large {
+    place: RecvBuffer,
+    /// Bytes that it lacks.
+    remaining: usize,
+}
+
+impl Large {
+    fn filled(&mut self, len: usize) {
+        self.place.filled(len);
+        self.remaining -= len;
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        let remaining = self.remaining;
+        &mut self.place.spare_mut()[..remaining]
+    }
+}
+
 /// Receive side of one stream socket.
 #[derive(Debug, Default)]
 pub struct Inlet {
@@ -90,11 +117,16 @@ pub struct Inlet {
     own: Option<RecvBuffer>,
     /// Contiguous bytes the sink asked for; it is not called with less.
     want: usize,
-    /// A large message on its way into its final place, and how many bytes it lacks.
-    large: Option<(RecvBuffer, usize)>,
+    /// A large message that lacks bytes.
+    large: Option<Large>,
+    /// Somebody holds the large buffer: see [`take_large`](Self::take_large).
+    lent: bool,
+    /// The sink said [`Want::Nothing`] and nobody asked us to go on since.
+    paused: bool,
     /// Pooled slots that arrived while the sink wanted nothing or memory lacked.
     backlog: VecDeque<RecvBuffer>,
-    /// Bytes the sink consumed so far: the stream offset, for alignment.
+    /// Offset in the stream of the next ordinary byte to consume, for alignment. A large message counts as
+    /// consumed when it is announced.
     consumed: u64,
 }
 
@@ -102,13 +134,15 @@ impl Inlet {
     /// Bytes that a large message still lacks; 0 when none is under way.
     #[must_use]
     pub fn large_remaining(&self) -> usize {
-        self.large.as_ref().map_or(0, |(_, remaining)| *remaining)
+        self.large.as_ref().map_or(0, |large| large.remaining)
     }
 
     /// Takes the large buffer out, for an operation that will own it; [`large_back`](Self::large_back)
-    /// returns it.
+    /// returns it. Slots that are fed meanwhile wait behind it.
     pub fn take_large(&mut self) -> Option<(RecvBuffer, usize)> {
-        self.large.take()
+        let large = self.large.take()?;
+        self.lent = true;
+        Some((large.place, large.remaining))
     }
 
     /// Puts back the buffer of [`take_large`](Self::take_large) with `remaining` bytes still missing (its
@@ -121,35 +155,47 @@ impl Inlet {
         pools: &Pools,
         sink: &mut S,
     ) -> Fed {
-        self.large = Some((buffer, remaining));
-        self.settle_large(socket, sink).unwrap_or_else(|| self.resume(socket, pools, sink))
+        self.lent = false;
+        self.large = Some(Large {
+            place: buffer,
+            remaining,
+        });
+        match self.settle(socket, sink) {
+            Fed::More => self.resume(socket, pools, sink),
+            fed => fed,
+        }
     }
 
     /// True while bytes wait here that the sink has not consumed.
     #[must_use]
     pub fn holds_bytes(&self) -> bool {
-        self.own.is_some() || self.large.is_some() || !self.backlog.is_empty()
+        self.own.is_some() || self.large.is_some() || self.lent || !self.backlog.is_empty()
     }
 
-    /// Where the next direct receive goes; `None` without memory, or while a backlog must be shown first.
+    /// Where the next direct receive goes; `None` without memory, while a backlog must be shown first, or
+    /// while the large buffer is away.
     pub fn target<'a>(&'a mut self, scratch: &'a mut Scratch, pools: &Pools) -> Option<Target<'a>> {
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || self.lent {
             return None;
         }
-        if self.large.is_none() && self.own.is_some() {
+        if self.own.is_some() {
             if !self.widen(SCRATCH_BYTES, pools) {
                 return None;
             }
             return self.own.as_mut().map(|own| Target::One(own.spare_mut()));
         }
-        if let Some((buffer, remaining)) = &mut self.large {
-            let phase = self.consumed + buffer.len() as u64 + *remaining as u64;
-            let behind = scratch.ready(pools, phase)?.spare_mut();
-            let behind = &mut behind[..BEHIND_LARGE_BYTES];
-            let place = &mut buffer.spare_mut()[..*remaining];
-            return Some(Target::Two([IoSliceMut::new(place), IoSliceMut::new(behind)]));
+        if let Some(large) = &mut self.large {
+            return Some(match scratch.ready(pools, self.consumed) {
+                Some(behind) => Target::Two([
+                    IoSliceMut::new(large.room()),
+                    IoSliceMut::new(&mut behind.spare_mut()[..BEHIND_LARGE_BYTES]),
+                ]),
+                None => Target::One(large.room()),
+            });
         }
-        Some(Target::One(scratch.ready(pools, self.consumed)?.spare_mut()))
+        Some(Target::One(
+            scratch.ready(pools, self.consumed)?.spare_mut(),
+        ))
     }
 
     /// Shows `len` bytes that were received into the last [`target`](Self::target). `brimful` says that the
@@ -163,27 +209,23 @@ impl Inlet {
         pools: &Pools,
         sink: &mut S,
     ) -> Fed {
-        if let Some((buffer, remaining)) = &mut self.large {
-            let placed = len.min(*remaining);
-            buffer.filled(placed);
-            *remaining -= placed;
-            if let Some(behind) = scratch.buffer.as_mut() {
-                behind.filled(len - placed);
-            }
-            if let Some(fed) = self.settle_large(socket, sink) {
-                self.keep_scratch(fed, scratch);
-                return fed;
-            }
-            return self.show_scratch(socket, brimful, scratch, pools, sink);
-        }
-        if let Some(own) = &mut self.own {
+        self.paused = false;
+        let mut behind = len;
+        if let Some(large) = &mut self.large {
+            let placed = len.min(large.remaining);
+            large.filled(placed);
+            behind -= placed;
+        } else if let Some(own) = &mut self.own {
             own.filled(len);
             return self.show_own(socket, Some(scratch), pools, sink);
         }
-        if let Some(buffer) = scratch.buffer.as_mut() {
-            buffer.filled(len);
+        match &mut scratch.buffer {
+            Some(buffer) => {
+                buffer.filled(behind);
+                self.show_scratch(socket, brimful, scratch, pools, sink)
+            }
+            None => self.settle(socket, sink),
         }
-        self.show_scratch(socket, brimful, scratch, pools, sink)
     }
 
     /// Shows a pooled slot. Gives the slot back when nothing of it is needed any more (it may still be
@@ -195,10 +237,20 @@ impl Inlet {
         pools: &Pools,
         sink: &mut S,
     ) -> (Fed, Option<RecvBuffer>) {
-        if !self.backlog.is_empty() {
+        // What came earlier must be shown first, and that is `resume`'s to do.
+        if self.lent || !self.backlog.is_empty() || (self.paused && self.own.is_some()) {
             self.backlog.push_back(slot);
-            return (Fed::Paused, None);
+            let waits_for_memory = !self.lent && !self.paused;
+            return (
+                if waits_for_memory {
+                    Fed::Starved
+                } else {
+                    Fed::Paused
+                },
+                None,
+            );
         }
+        self.paused = false;
         let mut slot = slot;
         let fed = self.show_slot(socket, &mut slot, pools, sink);
         if slot.is_empty() {
@@ -211,16 +263,20 @@ impl Inlet {
 
     /// Goes on after [`Fed::Paused`] or [`Fed::Starved`]: shows what was kept.
     pub fn resume<S: Sink>(&mut self, socket: SocketId, pools: &Pools, sink: &mut S) -> Fed {
-        if self.own.as_ref().is_some_and(|own| own.len() >= self.want.max(1)) {
-            let fed = self.show_own(socket, None, pools, sink);
-            if fed != Fed::More {
-                return fed;
-            }
+        self.paused = false;
+        if self.lent {
+            return Fed::More;
+        }
+        let fed = self.show_own(socket, None, pools, sink);
+        if fed != Fed::More {
+            return fed;
         }
         while let Some(mut slot) = self.backlog.pop_front() {
             let fed = self.show_slot(socket, &mut slot, pools, sink);
             if !slot.is_empty() {
                 self.backlog.push_front(slot);
+            } else if let Ok(lease) = slot.try_into_lease() {
+                pools.give(lease);
             }
             if fed != Fed::More {
                 return fed;
@@ -229,31 +285,7 @@ impl Inlet {
         Fed::More
     }
 
-    /// If a large message is complete, shows it. `None` means "go on with ordinary bytes".
-    fn settle_large<S: Sink>(&mut self, socket: SocketId, sink: &mut S) -> Option<Fed> {
-        let (buffer, remaining) = self.large.take()?;
-        if remaining > 0 {
-            self.large = Some((buffer, remaining));
-            return Some(Fed::More);
-        }
-        self.consumed += buffer.len() as u64;
-        match sink.large(socket, buffer) {
-            Want::More(want) => self.want = want,
-            Want::Large { buffer, remaining } => self.large = Some((buffer, remaining)),
-            Want::Nothing => return Some(Fed::Paused),
-        }
-        None
-    }
-
-    /// After a large message that paused: bytes behind it must not stay in the shared scratch.
-    fn keep_scratch(&mut self, fed: Fed, scratch: &mut Scratch) {
-        let holds = scratch.buffer.as_ref().is_some_and(|buffer| !buffer.is_empty());
-        if fed != Fed::More && holds {
-            self.own = scratch.buffer.take();
-            self.want = 0;
-        }
-    }
-
+    /// Shows what was received into scratch; what the sink leaves becomes the connection's own.
     fn show_scratch<S: Sink>(
         &mut self,
         socket: SocketId,
@@ -262,17 +294,20 @@ impl Inlet {
         pools: &Pools,
         sink: &mut S,
     ) -> Fed {
-        let Some(buffer) = scratch.buffer.as_mut() else { return Fed::More };
-        if buffer.is_empty() {
+        let Some(buffer) = scratch.buffer.as_mut() else {
             return Fed::More;
-        }
+        };
         let fed = self.show(socket, buffer, sink);
         if buffer.is_empty() {
             return fed;
         }
         // An unfinished message stays. A brimful receive means bulk: it keeps the 64 KiB. A quiet
         // connection gets a buffer of the size that it needs.
-        if !brimful && let Some(lease) = pools.lease(self.want.max(buffer.len())) {
+        let need = self.need(buffer.len());
+        if !brimful
+            && need <= QUIET_BYTES
+            && let Some(lease) = pools.lease(need)
+        {
             let mut own = lease.into_recv();
             buffer.move_to(&mut own, self.consumed);
             self.own = Some(own);
@@ -282,6 +317,7 @@ impl Inlet {
         fed
     }
 
+    /// Shows the connection's own buffer, and lets go of it when it was consumed whole.
     fn show_own<S: Sink>(
         &mut self,
         socket: SocketId,
@@ -289,8 +325,10 @@ impl Inlet {
         pools: &Pools,
         sink: &mut S,
     ) -> Fed {
-        let Some(mut own) = self.own.take() else { return Fed::More };
-        let fed = if own.len() < self.want { Fed::More } else { self.show(socket, &mut own, sink) };
+        let Some(mut own) = self.own.take() else {
+            return Fed::More;
+        };
+        let fed = self.show(socket, &mut own, sink);
         if !own.is_empty() {
             self.own = Some(own);
         } else if let Some(scratch) = scratch {
@@ -301,6 +339,7 @@ impl Inlet {
         fed
     }
 
+    /// Shows a slot in place, except for the message that straddles it and another one.
     fn show_slot<S: Sink>(
         &mut self,
         socket: SocketId,
@@ -309,42 +348,20 @@ impl Inlet {
         sink: &mut S,
     ) -> Fed {
         while !slot.is_empty() {
-            if let Some((buffer, remaining)) = &mut self.large {
-                let room = &mut buffer.spare_mut()[..*remaining];
-                let copied = copy_counted(room, slot.bytes());
-                buffer.filled(copied);
-                slot.consume(copied);
-                *remaining -= copied;
-                if let Some(fed) = self.settle_large(socket, sink)
-                    && (fed != Fed::More || slot.is_empty())
-                {
-                    return fed;
-                }
-                continue;
-            }
-            if self.own.is_some() {
-                if !self.widen(self.want, pools) {
+            let fed = if self.own.is_some() {
+                if !self.widen(0, pools) {
                     return Fed::Starved;
                 }
-                if let Some(own) = &mut self.own {
-                    let lacking = self.want.max(own.len() + 1) - own.len();
-                    let take = lacking.min(slot.len()).min(own.spare());
-                    let copied = copy_counted(own.spare_mut(), &slot.bytes()[..take]);
-                    own.filled(copied);
-                    slot.consume(copied);
-                }
-                let fed = self.show_own(socket, None, pools, sink);
-                if fed != Fed::More {
-                    return fed;
-                }
-                continue;
-            }
-            let fed = self.show(socket, slot, sink);
+                self.top_up(slot);
+                self.show_own(socket, None, pools, sink)
+            } else {
+                self.show(socket, slot, sink)
+            };
             if fed != Fed::More {
                 return fed;
             }
-            if !slot.is_empty() {
-                let Some(lease) = pools.lease(self.want.max(slot.len())) else {
+            if self.own.is_none() && !slot.is_empty() {
+                let Some(lease) = pools.lease(self.need(slot.len())) else {
                     return Fed::Starved;
                 };
                 let mut own = lease.into_recv();
@@ -355,46 +372,110 @@ impl Inlet {
         Fed::More
     }
 
-    /// One call of the sink, and its answer taken to heart.
+    /// Copies just what the sink asked for from `slot` behind the unfinished message.
+    fn top_up(&mut self, slot: &mut RecvBuffer) {
+        let Some(own) = &mut self.own else { return };
+        let lacking = self.want.saturating_sub(own.len()).max(1);
+        let take = lacking.min(slot.len()).min(own.spare());
+        let copied = copy_counted(own.spare_mut(), &slot.bytes()[..take]);
+        own.filled(copied);
+        slot.consume(copied);
+    }
+
+    /// Shows `buffer` until it is used up, holds less than the sink asked for, or the sink wants nothing.
+    ///
+    /// Bytes that belong to a large message are copied to its place; `large` is empty, or `buffer` is, when
+    /// this returns.
     fn show<S: Sink>(&mut self, socket: SocketId, buffer: &mut RecvBuffer, sink: &mut S) -> Fed {
         loop {
-            let before = buffer.len();
-            let want = sink.received(socket, buffer);
-            self.consumed += (before - buffer.len()) as u64;
-            self.want = 0;
-            match want {
-                Want::Nothing => return Fed::Paused,
-                Want::Large { buffer: place, remaining } => {
-                    debug_assert!(buffer.is_empty(), "the ordinary buffer was consumed whole");
-                    self.large = Some((place, remaining));
+            if let Some(large) = &mut self.large {
+                if large.remaining > 0 && !buffer.is_empty() {
+                    let copied = copy_counted(large.room(), buffer.bytes());
+                    large.filled(copied);
+                    buffer.consume(copied);
+                }
+                if large.remaining > 0 {
                     return Fed::More;
                 }
-                Want::More(want) => {
-                    self.want = want;
-                    // A sink that asks for no more than there is would be asked for ever.
-                    if want > buffer.len() || buffer.is_empty() {
-                        return Fed::More;
-                    }
-                    debug_assert!(before > buffer.len(), "the sink makes progress");
+                if self.settle(socket, sink) == Fed::Paused {
+                    return Fed::Paused;
                 }
+                continue;
+            }
+            let before = buffer.len();
+            if before == 0 || before < self.want {
+                return Fed::More;
+            }
+            let want = sink.received(socket, buffer);
+            let progress = before - buffer.len();
+            self.consumed += progress as u64;
+            if self.heed(want) == Fed::Paused {
+                return Fed::Paused;
+            }
+            if progress == 0 && self.large.is_none() {
+                // Asked for no more than it was shown, and took nothing: at least one more byte, then.
+                self.want = self.want.max(before + 1);
             }
         }
     }
 
+    /// Shows a large message that is complete, and others that the sink announces with nothing missing.
+    fn settle<S: Sink>(&mut self, socket: SocketId, sink: &mut S) -> Fed {
+        while let Some(large) = self.large.take_if(|large| large.remaining == 0) {
+            let want = sink.large(socket, large.place);
+            if self.heed(want) == Fed::Paused {
+                return Fed::Paused;
+            }
+        }
+        Fed::More
+    }
+
+    /// Takes the sink's answer to heart.
+    fn heed(&mut self, want: Want) -> Fed {
+        self.want = 0;
+        match want {
+            Want::More(want) => self.want = want,
+            Want::Large { buffer, remaining } => {
+                self.consumed += remaining as u64;
+                self.large = Some(Large {
+                    place: buffer,
+                    remaining,
+                });
+            }
+            Want::Nothing => {
+                self.paused = true;
+                return Fed::Paused;
+            }
+        }
+        Fed::More
+    }
+
     /// Makes sure the own buffer can hold what is wanted and has room to receive; moves it to a larger one
-    /// (counted copy) if not. `aim` is the size to move to.
+    /// (counted copy) if not, of `aim` bytes if there is memory for that.
     fn widen(&mut self, aim: usize, pools: &Pools) -> bool {
-        let Some(own) = &mut self.own else { return true };
+        let need = self.own.as_ref().map_or(0, |own| self.need(own.len() + 1));
+        let Some(own) = &mut self.own else {
+            return true;
+        };
         let lacking = self.want.saturating_sub(own.len()).max(1);
         if own.spare() >= lacking {
             return true;
         }
-        let Some(lease) = pools.lease(aim.max(self.want).max(own.len() + 64) + 64) else {
-            return false;
-        };
+        let lease = pools.lease(need.max(aim)).or_else(|| pools.lease(need));
+        let Some(lease) = lease else { return false };
         let mut wider = lease.into_recv();
         own.move_to(&mut wider, self.consumed);
-        *own = wider;
+        if let Ok(lease) = core::mem::replace(own, wider).try_into_lease() {
+            pools.give(lease);
+        }
         true
     }
+
+    /// Room for `len` bytes or what the sink asked for, at any offset modulo [`SLOT_ALIGN`].
+    fn need(&self, len: usize) -> usize {
+        self.want.max(len) + SLOT_ALIGN
+    }
 }
+
+#[cfg(test)]
+mod tests;
