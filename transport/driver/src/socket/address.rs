@@ -62,13 +62,20 @@ impl Address {
                 return Ok(address);
             }
             if !rest.contains(':') {
-                return Err(AddressError::HostPort { given: text.to_owned() });
+                return Err(AddressError::HostPort {
+                    given: text.to_owned(),
+                });
             }
-            let unresolved =
-                |why: String| AddressError::Unresolved { host: rest.to_owned(), why };
-            let mut found =
-                rest.to_socket_addrs().map_err(|error| unresolved(error.to_string()))?;
-            found.next().ok_or_else(|| unresolved("no address".to_owned()))
+            let unresolved = |why: String| AddressError::Unresolved {
+                host: rest.to_owned(),
+                why,
+            };
+            let mut found = rest
+                .to_socket_addrs()
+                .map_err(|error| unresolved(error.to_string()))?;
+            found
+                .next()
+                .ok_or_else(|| unresolved("no address".to_owned()))
         };
         match scheme {
             "tcp" => Ok(Self::Tcp(lookup()?)),
@@ -95,7 +102,9 @@ impl Address {
     fn split(text: &str) -> Result<(&str, &str), AddressError> {
         match text.split_once("://") {
             Some((scheme @ ("tcp" | "udp" | "unix"), rest)) => Ok((scheme, rest)),
-            _ => Err(AddressError::Scheme { given: text.to_owned() }),
+            _ => Err(AddressError::Scheme {
+                given: text.to_owned(),
+            }),
         }
     }
 
@@ -103,7 +112,9 @@ impl Address {
         let name = rest.strip_prefix('@');
         let bytes = name.unwrap_or(rest);
         if bytes.is_empty() || bytes.len() > UNIX_PATH_BYTES_MAX || bytes.contains('\0') {
-            return Err(AddressError::Path { given: text.to_owned() });
+            return Err(AddressError::Path {
+                given: text.to_owned(),
+            });
         }
         Ok(match name {
             Some(name) => Self::Abstract(name.to_owned()),
@@ -118,8 +129,11 @@ impl FromStr for Address {
     /// Reads an address without asking the name service: hosts must be numeric.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = Self::split(text)?;
-        let numeric =
-            || rest.parse().map_err(|_| AddressError::HostPort { given: text.to_owned() });
+        let numeric = || {
+            rest.parse().map_err(|_error| AddressError::HostPort {
+                given: text.to_owned(),
+            })
+        };
         match scheme {
             "tcp" => Ok(Self::Tcp(numeric()?)),
             "udp" => Ok(Self::Udp(numeric()?)),
@@ -148,10 +162,16 @@ impl fmt::Display for AddressError {
                  unix:///path or unix://@name"
             ),
             Self::HostPort { given } => {
-                write!(f, "`{given}` is no host and port; write for example tcp://127.0.0.1:7000")
+                write!(
+                    f,
+                    "`{given}` is no host and port; write for example tcp://127.0.0.1:7000"
+                )
             }
             Self::Unresolved { host, why } => {
-                write!(f, "the host in `{host}` can't be resolved ({why}); check its spelling")
+                write!(
+                    f,
+                    "the host in `{host}` can't be resolved ({why}); check its spelling"
+                )
             }
             Self::Path { given } => write!(
                 f,
