@@ -19,8 +19,6 @@ mod keepalive;
 mod recv;
 mod send;
 mod state;
-#[cfg(test)]
-mod tests;
 mod violation;
 
 use core::time::Duration;

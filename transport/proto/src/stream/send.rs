@@ -168,6 +168,9 @@ impl Stream {
     ///
     /// [`TRANSMIT_BYTES_MAX`] is room enough for everything. The bytes go behind all messages that were handed
     /// to the driver before, so that GOAWAY and CLOSE stand where they were said.
+    ///
+    /// # Panics
+    /// Never by what a peer or caller does: an assert guards the bound.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> usize {
         if !self.wants_transmit() {
             return 0;

@@ -181,6 +181,6 @@ mod tests {
         for other in others {
             assert_ne!(other[0], MAGIC[0]);
         }
-        assert!(core::str::from_utf8(&MAGIC).is_err());
+        assert!(std::string::String::from_utf8(MAGIC.to_vec()).is_err());
     }
 }

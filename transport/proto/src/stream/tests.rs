@@ -1,1 +1,0 @@
-//! Behaviour of the machine, event by event.
