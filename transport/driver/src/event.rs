@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use ringway_buf::RecvBuffer;
+use ringway_buf::{Instant, RecvBuffer};
 
 use crate::{Address, Incoming, SocketId};
 
@@ -65,6 +65,9 @@ pub enum Want {
 ///
 /// A sink may not call the driver; it answers by return values and by commands after `poll`.
 pub trait Sink {
+    /// The driver slept and it is `now`; called before the events that ended the sleep.
+    fn woke(&mut self, _now: Instant) {}
+
     /// A stream or datagram socket opened by `connect` is usable.
     fn connected(&mut self, socket: SocketId);
 

@@ -1,0 +1,237 @@
+//! What a handler may do.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use ringway_buf::{Instant, Lease, Slice};
+use ringway_driver::Address;
+use ringway_proto::{CloseCode, HEADER_BYTES, Role, padded};
+
+use crate::connection::Phase;
+use crate::hub::{Action, Hub};
+use crate::send::Label;
+use crate::{
+    Claim, CloseReason, ConnectionId, Full, Message, OpenError, SendError, TimerId,
+};
+
+/// The engine as a handler sees it: a place to write commands.
+///
+/// Nothing here blocks or calls the kernel; what was written leaves at the end of the turn.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) hub: &'a mut Hub,
+}
+
+impl Context<'_> {
+    /// The time of this turn, read once per turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.hub.now
+    }
+
+    /// Claims room for a message of `len` bytes in the connection's open batch. No copy, no allocation.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was consumed. After [`SendError::Full`] a `writable` follows.
+    #[inline]
+    pub fn claim(&mut self, connection: ConnectionId, len: usize) -> Result<Claim<'_>, SendError> {
+        let room = self.hub.claim(connection, None, len)?;
+        Ok(Claim::new(self.hub, room, Label::default()))
+    }
+
+    /// Like [`claim`](Self::claim), for a datagram to `peer` on an unconnected socket.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was consumed.
+    pub fn claim_to(
+        &mut self,
+        socket: ConnectionId,
+        peer: SocketAddr,
+        len: usize,
+    ) -> Result<Claim<'_>, SendError> {
+        let room = self.hub.claim(socket, Some(peer), len)?;
+        Ok(Claim::new(self.hub, room, Label::default()))
+    }
+
+    /// Claims room for an answer: same connection (for datagrams: to the sender), same kind, tag and word.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was consumed.
+    #[inline]
+    pub fn claim_reply(
+        &mut self,
+        message: &Message<'_>,
+        len: usize,
+    ) -> Result<Claim<'_>, SendError> {
+        let room = self.hub.claim(message.connection, message.peer, len)?;
+        let header = message.header;
+        let label = Label { kind: header.kind, flags: 0, tag: header.tag, word: header.word };
+        Ok(Claim::new(self.hub, room, label))
+    }
+
+    /// Sends a copy of `body`.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was sent.
+    #[inline]
+    pub fn send(&mut self, connection: ConnectionId, body: &[u8]) -> Result<(), SendError> {
+        let mut claim = self.claim(connection, body.len())?;
+        claim.copy_from_slice(body);
+        claim.commit();
+        Ok(())
+    }
+
+    /// Answers `message` with a copy of `body`.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was sent.
+    #[inline]
+    pub fn reply(&mut self, message: &Message<'_>, body: &[u8]) -> Result<(), SendError> {
+        let mut claim = self.claim_reply(message, body.len())?;
+        claim.copy_from_slice(body);
+        claim.commit();
+        Ok(())
+    }
+
+    /// Sends a shared slice without copying it: fan-out, retries, forwarding of what was received.
+    ///
+    /// # Errors
+    /// Hands the slice back with the reason.
+    pub fn send_slice(
+        &mut self,
+        connection: ConnectionId,
+        slice: Slice,
+    ) -> Result<(), Full<Slice>> {
+        self.hub
+            .send_slice(connection, slice, Label::default())
+            .map_err(|(message, error)| Full { message, error })
+    }
+
+    /// Leases memory for a message of up to `len` bytes, with headroom for the frame. `None`: the budget is
+    /// used up.
+    #[must_use]
+    pub fn lease(&self, len: usize) -> Option<Lease> {
+        let mut lease = self.hub.pools.lease(HEADER_BYTES + padded(len))?;
+        lease.reset(HEADER_BYTES);
+        Some(lease)
+    }
+
+    /// Sends the content of a lease without copying it.
+    ///
+    /// # Errors
+    /// Hands the lease back with the reason.
+    pub fn send_lease(&mut self, connection: ConnectionId, lease: Lease) -> Result<(), Full<Lease>> {
+        self.hub.send_slice(connection, lease.freeze(), Label::default()).map_err(
+            |(slice, error)| match slice.try_unfreeze() {
+                Ok(message) => Full { message, error },
+                Err(_) => unreachable!("a refused slice has no other owner"),
+            },
+        )
+    }
+
+    /// Starts connecting; the outcome comes as `opened` or `closed`.
+    ///
+    /// # Errors
+    /// An address that can't be read (names must be resolved beforehand), or a full table.
+    pub fn connect(&mut self, address: &str) -> Result<ConnectionId, OpenError> {
+        let address: Address = address.parse()?;
+        self.hub.connect_later(address)
+    }
+
+    /// Closes a connection: what is queued is sent, the peer gets `code`, `closed` follows.
+    pub fn close(&mut self, connection: ConnectionId, code: CloseCode) {
+        self.hub.close(connection, Some(code), CloseReason::Local(code));
+    }
+
+    /// Drains a connection: the peer is asked to send nothing new, both sides finish, then it closes.
+    pub fn drain(&mut self, connection: ConnectionId) {
+        self.hub.drain(connection);
+    }
+
+    /// Keeps a draining connection open (`true`) until the handler is done with it (`false`).
+    pub fn hold(&mut self, connection: ConnectionId, hold: bool) {
+        if let Some(entry) = self.hub.connections.get_mut(connection.0) {
+            entry.held = hold;
+            self.hub.mark_dirty(connection);
+        }
+    }
+
+    /// Stops receiving on a connection (backpressure to the peer) or goes on.
+    pub fn pause(&mut self, connection: ConnectionId, pause: bool) {
+        let Some(entry) = self.hub.connections.get_mut(connection.0) else { return };
+        let was_paused = entry.pauses.any();
+        entry.pauses.handler = pause;
+        self.hub.settle_reading(connection, was_paused);
+    }
+
+    /// Bytes that wait for sending on a connection; `None` for a stale id.
+    #[must_use]
+    pub fn queued_bytes(&self, connection: ConnectionId) -> Option<usize> {
+        self.hub.connections.get(connection.0).map(|entry| entry.outbox.queued_bytes)
+    }
+
+    /// Longest message this connection takes now, in bytes; `None` for a stale id or before `opened`.
+    #[must_use]
+    pub fn message_bytes_max(&self, connection: ConnectionId) -> Option<usize> {
+        let entry = self.hub.connections.get(connection.0)?;
+        let stream = entry.stream()?;
+        stream.may_send().then(|| stream.peer_message_bytes_max() as usize)
+    }
+
+    /// Sets a timer; `timer` is called after `delay`. `None` when `timers_max` are set.
+    pub fn set_timer(&mut self, delay: Duration) -> Option<TimerId> {
+        let at = self.hub.now + delay;
+        self.hub.timers.set(at)
+    }
+
+    /// Cancels a timer; false when it was called already.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.hub.timers.cancel(timer)
+    }
+
+    /// Ends [`Engine::run`](crate::Engine::run) after this turn.
+    pub fn stop(&mut self) {
+        self.hub.stopping = true;
+    }
+}
+
+impl Hub {
+    /// Makes a connection whose socket is opened at the end of the turn.
+    pub(crate) fn connect_later(&mut self, address: Address) -> Result<ConnectionId, OpenError> {
+        if self.draining {
+            return Err(OpenError::Draining);
+        }
+        let deadline = self.now + self.settings.times.connect;
+        let datagram = address.is_datagram();
+        let begun = self.begin(Phase::Connecting(deadline), Role::Client);
+        let max = self.connections.max();
+        let id = begun.ok_or(OpenError::TooMany { max })?;
+        if let Some(connection) = self.connections.get_mut(id.0) {
+            connection.announced = true;
+            if datagram {
+                connection.into_datagram(true);
+            }
+        }
+        let options = Box::new(self.settings.socket.clone());
+        self.actions.push(Action::Connect(id, address, options));
+        Ok(id)
+    }
+
+    /// Asks the peer to send nothing new, and closes when both sides are done.
+    pub(crate) fn drain(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        match connection.stream_mut() {
+            Some(stream) if stream.is_open() => {
+                stream.drain(now);
+                connection.parting = true;
+                self.mark_dirty(id);
+                self.rearm(id);
+            }
+            _ => {
+                let code = CloseCode::Normal;
+                self.close(id, Some(code), CloseReason::Local(code));
+            }
+        }
+    }
+}

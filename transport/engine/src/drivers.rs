@@ -1,0 +1,92 @@
+//! The choice of a driver, made once at start; one match per turn enters the loop compiled for it.
+
+use ringway_driver::SharedPools;
+
+use crate::config::{ConfigError, DriverChoice, Limits};
+use crate::error::StartError;
+
+/// Overrides [`DriverChoice::Auto`]: `uring` or `epoll`.
+const DRIVER_VARIABLE: &str = "RINGWAY_DRIVER";
+
+/// One of the compiled drivers.
+#[derive(Debug)]
+pub(crate) enum AnyDriver {
+    #[cfg(feature = "uring")]
+    Uring(Box<ringway_driver::uring::Uring>),
+    #[cfg(feature = "epoll")]
+    Epoll(Box<ringway_driver::epoll::Epoll>),
+    #[cfg(feature = "sim")]
+    Sim(Box<ringway_sim::SimDriver>),
+}
+
+/// A driver, and why it is not the preferred one.
+pub(crate) type Chosen = (AnyDriver, Option<StartError>);
+
+/// Enters the code compiled for the driver at hand.
+macro_rules! with_driver {
+    ($driver:expr, $name:ident => $body:expr) => {
+        match $driver {
+            #[cfg(feature = "uring")]
+            $crate::drivers::AnyDriver::Uring($name) => $body,
+            #[cfg(feature = "epoll")]
+            $crate::drivers::AnyDriver::Epoll($name) => $body,
+            #[cfg(feature = "sim")]
+            $crate::drivers::AnyDriver::Sim($name) => $body,
+        }
+    };
+}
+pub(crate) use with_driver;
+
+impl AnyDriver {
+    /// Climbs the ladder: the wish, then the environment, then io_uring, then epoll.
+    pub(crate) fn open(
+        choice: DriverChoice,
+        limits: &Limits,
+        pools: SharedPools,
+    ) -> Result<Chosen, StartError> {
+        match choice {
+            DriverChoice::Uring => Ok((uring(limits, pools)?, None)),
+            DriverChoice::Epoll => Ok((epoll(limits, pools)?, None)),
+            DriverChoice::Auto => match std::env::var(DRIVER_VARIABLE).ok().as_deref() {
+                Some("uring") => Ok((uring(limits, pools)?, None)),
+                Some("epoll") => Ok((epoll(limits, pools)?, None)),
+                Some("") | None => match uring(limits, SharedPools::clone(&pools)) {
+                    Ok(driver) => Ok((driver, None)),
+                    Err(refused) => Ok((epoll(limits, pools)?, Some(refused))),
+                },
+                Some(other) => {
+                    Err(StartError::Config(ConfigError::DriverVariable { value: other.to_owned() }))
+                }
+            },
+        }
+    }
+}
+
+/// Sockets of a driver: connections and listeners together.
+fn sockets_max(limits: &Limits) -> usize {
+    limits.connections_max.saturating_add(limits.listeners_max)
+}
+
+#[cfg(feature = "uring")]
+fn uring(limits: &Limits, pools: SharedPools) -> Result<AnyDriver, StartError> {
+    use ringway_driver::uring::{Uring, UringConfig};
+    let config = UringConfig { sockets_max: sockets_max(limits), ..UringConfig::default() };
+    Ok(AnyDriver::Uring(Box::new(Uring::new(config, pools)?)))
+}
+
+#[cfg(not(feature = "uring"))]
+fn uring(_limits: &Limits, _pools: SharedPools) -> Result<AnyDriver, StartError> {
+    Err(StartError::NotBuilt { driver: "uring" })
+}
+
+#[cfg(feature = "epoll")]
+fn epoll(limits: &Limits, pools: SharedPools) -> Result<AnyDriver, StartError> {
+    use ringway_driver::epoll::{Epoll, EpollConfig};
+    let config = EpollConfig { sockets_max: sockets_max(limits), ..EpollConfig::default() };
+    Ok(AnyDriver::Epoll(Box::new(Epoll::new(config, pools)?)))
+}
+
+#[cfg(not(feature = "epoll"))]
+fn epoll(_limits: &Limits, _pools: SharedPools) -> Result<AnyDriver, StartError> {
+    Err(StartError::NotBuilt { driver: "epoll" })
+}

@@ -1,0 +1,454 @@
+//! The way down: from a claimed room to bytes that a driver sends.
+//!
+//! Above stands the user's [`Claim`](crate::Claim); below is the driver's queue. Messages of one turn are laid
+//! one behind the other into the connection's open batch, so that many small ones leave in one system call.
+//! A room is born as a PAD frame: what is never committed is skipped by the peer, so no bookkeeping of open
+//! claims is needed and a claim can't outlive its turn.
+
+use std::net::SocketAddr;
+
+use ringway_buf::{Chain, Segment, Slice};
+use ringway_driver::Driver;
+use ringway_proto::{FRAME_ALIGN, HEADER_BYTES, Header, TRANSMIT_BYTES_MAX, kind, padded};
+
+use crate::connection::{Carrier, Connection, Outbox};
+use crate::counters::Counter;
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::{CloseReason, ConnectionId, Lease, SendError};
+
+/// Smallest and largest size of a batch's lease in bytes; the middle one is a receive slot's size. A batch
+/// grows to the size that recent ones had.
+const BATCH_BYTES: [usize; 3] = [4 * 1024, 16 * 1024, 64 * 1024];
+
+/// A claimed room: where its frame lies. Valid during its turn only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) connection: ConnectionId,
+    pub(crate) turn: u64,
+    /// Which batch: the open one if equal to the number of ready segments, else a ready segment.
+    pub(crate) ordinal: usize,
+    /// Start of the frame in its batch (for datagrams: of the payload).
+    pub(crate) offset: usize,
+    /// Length of the body.
+    pub(crate) len: usize,
+}
+
+/// The fields of a message's header that its sender chooses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) tag: u16,
+    pub(crate) word: u64,
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Self { kind: kind::MESSAGE, flags: 0, tag: 0, word: 0 }
+    }
+}
+
+impl Label {
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the 32-bit maximum")]
+    fn header(self, len: usize) -> Header {
+        let Self { kind, flags, tag, word } = self;
+        Header { length: len as u32, kind, flags, tag, word }
+    }
+}
+
+/// Writes a frame's header where room for it was made.
+#[inline]
+fn put(header: Header, out: &mut [u8]) {
+    let written = header.write(out);
+    debug_assert!(written, "a frame has room for its header");
+}
+
+impl Hub {
+    /// Claims room for a message of `len` bytes.
+    #[inline]
+    pub(crate) fn claim(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<SocketAddr>,
+        len: usize,
+    ) -> Result<Room, SendError> {
+        let queue_bytes_max = self.settings.limits.queue_bytes_max;
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return Err(SendError::Closed);
+        };
+        if !connection.is_live() {
+            return Err(connection.refusal());
+        }
+        let place = match &mut connection.carrier {
+            Carrier::Stream(stream) => {
+                if !stream.may_send() {
+                    return Err(connection.refusal());
+                }
+                let bytes_max = stream.peer_message_bytes_max() as usize;
+                if len > bytes_max {
+                    return Err(SendError::TooLong { bytes: len, bytes_max });
+                }
+                let frame = HEADER_BYTES + padded(len);
+                connection.outbox.room(frame, queue_bytes_max, &self.pools)
+            }
+            Carrier::Datagram(datagrams) => {
+                let outbox = &mut connection.outbox;
+                datagrams.room(peer, len, outbox, queue_bytes_max, &self.pools)?
+            }
+        };
+        let Some((ordinal, offset)) = place else {
+            connection.outbox.full = true;
+            self.emit(&Event::Full { connection: id });
+            return Err(SendError::Full);
+        };
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        Ok(Room { connection: id, turn: self.turn, ordinal, offset, len })
+    }
+
+    /// The body of a claimed room, writable. `None` when the claim is stale.
+    #[inline]
+    pub(crate) fn body_mut(&mut self, room: &Room) -> Option<&mut [u8]> {
+        if room.turn != self.turn {
+            return None;
+        }
+        let connection = self.connections.get_mut(room.connection.0)?;
+        match &mut connection.carrier {
+            Carrier::Stream(_) => {
+                let batch = connection.outbox.batch_mut(room.ordinal)?.bytes_mut();
+                let start = room.offset + HEADER_BYTES;
+                batch.get_mut(start..start + room.len)
+            }
+            Carrier::Datagram(datagrams) => datagrams.body_mut(room),
+        }
+    }
+
+    /// The body of a claimed room.
+    pub(crate) fn body(&self, room: &Room) -> Option<&[u8]> {
+        if room.turn != self.turn {
+            return None;
+        }
+        let connection = self.connections.get(room.connection.0)?;
+        match &connection.carrier {
+            Carrier::Stream(_) => {
+                let batch = connection.outbox.batch(room.ordinal)?;
+                let start = room.offset + HEADER_BYTES;
+                batch.get(start..start + room.len)
+            }
+            Carrier::Datagram(datagrams) => datagrams.body(room),
+        }
+    }
+
+    /// Turns a claimed room into a message of its first `len` bytes. False when the claim is stale.
+    #[inline]
+    pub(crate) fn commit(&mut self, room: &Room, len: usize, label: Label) -> bool {
+        if room.turn != self.turn {
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(room.connection.0) else { return false };
+        let done = match &mut connection.carrier {
+            Carrier::Stream(_) => connection.outbox.commit(room, len, label),
+            Carrier::Datagram(datagrams) => {
+                datagrams.commit(room, len, &mut connection.outbox.queued_bytes)
+            }
+        };
+        if done {
+            self.cells.add(Counter::MessagesOut, 1);
+            self.cells.add(Counter::BytesOut, (HEADER_BYTES + padded(len)) as u64);
+        }
+        done
+    }
+
+    /// Gives a claimed room back: cut off if it is the last one, else left behind as padding.
+    pub(crate) fn abort(&mut self, room: &Room) {
+        if room.turn != self.turn {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(room.connection.0) else { return };
+        match &mut connection.carrier {
+            Carrier::Stream(_) => connection.outbox.abort(room),
+            Carrier::Datagram(datagrams) => {
+                datagrams.abort(room, &mut connection.outbox.queued_bytes);
+            }
+        }
+    }
+
+    /// Queues a shared slice as one message: its header in the open batch, the slice itself behind it.
+    pub(crate) fn send_slice(
+        &mut self,
+        id: ConnectionId,
+        slice: Slice,
+        label: Label,
+    ) -> Result<(), (Slice, SendError)> {
+        let len = slice.len();
+        let refuse = |error| move |slice| Err((slice, error));
+        let queue_bytes_max = self.settings.limits.queue_bytes_max;
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return refuse(SendError::Closed)(slice);
+        };
+        let Carrier::Stream(stream) = &connection.carrier else {
+            return self.send_copied(id, slice, label);
+        };
+        if !connection.is_live() || !stream.may_send() {
+            let error = connection.refusal();
+            return refuse(error)(slice);
+        }
+        let bytes_max = stream.peer_message_bytes_max() as usize;
+        if len > bytes_max {
+            return refuse(SendError::TooLong { bytes: len, bytes_max })(slice);
+        }
+        let (body, pad) = (padded(len), padded(len) - len);
+        let outbox = &mut connection.outbox;
+        let queued = outbox.queued_bytes;
+        let fits = queued == 0 || queued + HEADER_BYTES + body <= queue_bytes_max;
+        // The header and the padding share one small lease with whatever is claimed next.
+        if !fits || outbox.room(HEADER_BYTES, usize::MAX, &self.pools).is_none() {
+            outbox.full = true;
+            self.emit(&Event::Full { connection: id });
+            return refuse(SendError::Full)(slice);
+        }
+        if let Some(open) = &mut outbox.open {
+            let at = open.len() - HEADER_BYTES;
+            put(label.header(len), &mut open.bytes_mut()[at..]);
+        }
+        if pad > 0 && !outbox.starts_with_zeros(pad, slice.clone(), &self.pools) {
+            outbox.open_truncate(HEADER_BYTES);
+            outbox.full = true;
+            return refuse(SendError::Full)(slice);
+        }
+        if pad == 0 {
+            outbox.seal();
+            outbox.ready.push_slice(slice);
+        }
+        outbox.queued_bytes += body;
+        self.cells.add(Counter::MessagesOut, 1);
+        self.cells.add(Counter::BytesOut, (HEADER_BYTES + body) as u64);
+        self.mark_dirty(id);
+        Ok(())
+    }
+
+    /// A datagram socket has no gathering: the slice is copied into a burst.
+    fn send_copied(
+        &mut self,
+        id: ConnectionId,
+        slice: Slice,
+        label: Label,
+    ) -> Result<(), (Slice, SendError)> {
+        match self.claim(id, None, slice.len()) {
+            Err(error) => Err((slice, error)),
+            Ok(room) => {
+                if let Some(body) = self.body_mut(&room) {
+                    ringway_buf::copy_counted(body, &slice);
+                }
+                self.commit(&room, slice.len(), label);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds the framing machine's control frames to the open batch.
+    pub(crate) fn transmit(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Carrier::Stream(stream) = &mut connection.carrier else { return };
+        if !stream.wants_transmit() {
+            return;
+        }
+        let outbox = &mut connection.outbox;
+        // Control frames always proceed: they pass the queue's limit, which their number can't grow.
+        if outbox.room(TRANSMIT_BYTES_MAX, usize::MAX, &self.pools).is_none() {
+            return;
+        }
+        if let Some(open) = &mut outbox.open {
+            let at = open.len() - TRANSMIT_BYTES_MAX;
+            let written = stream.poll_transmit(&mut open.bytes_mut()[at..]);
+            open.truncate(at + written);
+            outbox.queued_bytes -= TRANSMIT_BYTES_MAX - written;
+        }
+    }
+
+    /// Gives everything that was accepted in this turn to the driver.
+    pub(crate) fn flush<D: Driver>(&mut self, driver: &mut D) {
+        for index in 0..self.dirty.len() {
+            let id = self.dirty[index];
+            self.part(id);
+            self.transmit(id);
+            let Some(connection) = self.connections.get_mut(id.0) else { continue };
+            connection.dirty = false;
+            let Some(socket) = connection.socket else { continue };
+            let outbox = &mut connection.outbox;
+            if let Carrier::Datagram(datagrams) = &mut connection.carrier {
+                datagrams.flush(|burst| driver.send_to(socket, burst), &self.pools);
+                continue;
+            }
+            let batch = outbox.open.as_ref().map_or(0, Lease::len) + outbox.ready.bytes();
+            outbox.batch_hint = batch.max(outbox.batch_hint / 2);
+            outbox.seal();
+            let Some(filtered) = &mut connection.filter else {
+                if !outbox.ready.is_empty() {
+                    if let Carrier::Stream(stream) = &mut connection.carrier {
+                        stream.sent(self.now);
+                    }
+                    driver.send(socket, &mut outbox.ready);
+                }
+                continue;
+            };
+            let mut sealed = Chain::new();
+            let plain = outbox.ready.bytes();
+            let failed = filtered.stage.seal(&mut outbox.ready, &mut sealed, &self.pools).err();
+            outbox.queued_bytes -= plain - outbox.ready.bytes();
+            outbox.queued_bytes += sealed.bytes();
+            driver.send(socket, &mut sealed);
+            if let Some(error) = failed {
+                self.close(id, None, CloseReason::Filter(error));
+            }
+        }
+        self.dirty.clear();
+    }
+
+    /// While the peer drains: says the final word as soon as nothing holds the connection.
+    fn part(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        if connection.parting && !connection.held && connection.is_live() {
+            connection.parting = false;
+            if let Carrier::Stream(stream) = &mut connection.carrier {
+                stream.finish();
+            }
+        }
+    }
+
+    /// The driver reports bytes that left. Returns whether `writable` is due now.
+    #[inline]
+    pub(crate) fn sent(&mut self, id: ConnectionId, bytes: usize) -> bool {
+        let low_bytes = self.settings.limits.queue_bytes_max / 2;
+        let Some(connection) = self.connections.get_mut(id.0) else { return false };
+        let outbox = &mut connection.outbox;
+        outbox.queued_bytes = outbox.queued_bytes.saturating_sub(bytes);
+        if outbox.full && outbox.queued_bytes <= low_bytes && connection.is_live() {
+            connection.outbox.full = false;
+            return true;
+        }
+        false
+    }
+}
+
+impl Connection {
+    fn refusal(&self) -> SendError {
+        match self.phase {
+            crate::connection::Phase::Connecting(_) => SendError::NotOpen,
+            crate::connection::Phase::Live if self.shaking => SendError::NotOpen,
+            _ => SendError::Closed,
+        }
+    }
+}
+
+impl Outbox {
+    /// Appends `bytes` to the open batch (a fresh one if it is full) as one PAD frame. `None`: queue or
+    /// memory is full.
+    #[inline]
+    fn room(
+        &mut self,
+        bytes: usize,
+        queue_bytes_max: usize,
+        pools: &ringway_buf::Pools,
+    ) -> Option<(usize, usize)> {
+        if self.queued_bytes > 0 && self.queued_bytes.saturating_add(bytes) > queue_bytes_max {
+            return None;
+        }
+        let fits = self.open.as_ref().is_some_and(|open| open.tailroom() >= bytes);
+        if !fits {
+            self.reopen(bytes, pools)?;
+        }
+        let open = self.open.as_mut()?;
+        let offset = open.len();
+        let frame = open.append(bytes)?;
+        #[expect(clippy::cast_possible_truncation, reason = "a frame is shorter than 4 GiB")]
+        let padding = bytes.saturating_sub(HEADER_BYTES) as u32;
+        put(Header::pad(padding), frame);
+        self.queued_bytes += bytes;
+        Some((self.ready.len(), offset))
+    }
+
+    /// Starts a new batch with room for `bytes`, of the size that recent batches suggest.
+    fn reopen(&mut self, bytes: usize, pools: &ringway_buf::Pools) -> Option<()> {
+        let grown = self.open.as_ref().map_or(0, |open| 2 * open.capacity());
+        let wish = bytes.max(self.batch_hint).max(grown);
+        let size = BATCH_BYTES.into_iter().find(|size| *size >= wish).unwrap_or(BATCH_BYTES[2]);
+        let mut lease = pools.lease(size.max(bytes)).or_else(|| pools.lease(bytes))?;
+        lease.reset(0);
+        self.seal();
+        self.open = Some(lease);
+        Some(())
+    }
+
+    fn batch(&self, ordinal: usize) -> Option<&[u8]> {
+        if ordinal == self.ready.len() {
+            return self.open.as_ref().map(Lease::bytes);
+        }
+        self.ready.segments().nth(ordinal).map(Segment::bytes)
+    }
+
+    #[inline]
+    fn batch_mut(&mut self, ordinal: usize) -> Option<&mut Lease> {
+        if ordinal == self.ready.len() { self.open.as_mut() } else { self.ready.lease_mut(ordinal) }
+    }
+
+    #[inline]
+    fn commit(&mut self, room: &Room, len: usize, label: Label) -> bool {
+        let (offset, claimed) = (room.offset, room.len);
+        let Some(batch) = self.batch_mut(room.ordinal) else { return false };
+        let len = len.min(claimed);
+        let (frame, whole) = (HEADER_BYTES + padded(len), HEADER_BYTES + padded(claimed));
+        let is_last = offset + whole == batch.len();
+        let Some(bytes) = batch.bytes_mut().get_mut(offset..offset + whole) else { return false };
+        put(label.header(len), bytes);
+        bytes[HEADER_BYTES + len..frame].fill(0);
+        if frame < whole {
+            if is_last {
+                batch.truncate(offset + frame);
+                self.queued_bytes -= whole - frame;
+            } else {
+                // Frames are multiples of 16 bytes, so what is left always holds a header.
+                #[expect(clippy::cast_possible_truncation, reason = "a frame is below 4 GiB")]
+                let length = (whole - frame - HEADER_BYTES) as u32;
+                put(Header::pad(length), &mut bytes[frame..]);
+            }
+        }
+        true
+    }
+
+    fn abort(&mut self, room: &Room) {
+        let whole = HEADER_BYTES + padded(room.len);
+        if let Some(batch) = self.batch_mut(room.ordinal)
+            && room.offset + whole == batch.len()
+        {
+            batch.truncate(room.offset);
+            self.queued_bytes -= whole;
+        }
+    }
+
+    /// Seals the open batch, queues `slice`, and starts the next batch with `pad` zero bytes.
+    fn starts_with_zeros(&mut self, pad: usize, slice: Slice, pools: &ringway_buf::Pools) -> bool {
+        debug_assert!(pad < FRAME_ALIGN);
+        let Some(mut next) = pools.lease(self.batch_hint.clamp(BATCH_BYTES[0], BATCH_BYTES[2])) else {
+            return false;
+        };
+        next.reset(0);
+        if let Some(zeros) = next.append(pad) {
+            zeros.fill(0);
+        }
+        self.seal();
+        self.ready.push_slice(slice);
+        self.open = Some(next);
+        true
+    }
+
+    fn open_truncate(&mut self, bytes: usize) {
+        if let Some(open) = &mut self.open {
+            open.truncate(open.len() - bytes);
+            self.queued_bytes -= bytes;
+        }
+    }
+}
