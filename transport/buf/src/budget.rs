@@ -37,9 +37,11 @@ impl Budget {
     pub fn try_take(&self, bytes: usize) -> bool {
         let account = &*self.0;
         // Relaxed: the count guards no other memory; slots are handed over by their own queue.
-        let taken = account.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= account.limit)
-        });
+        let taken = account
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= account.limit)
+            });
         match taken {
             Ok(before) => {
                 if before + bytes > account.peak.load(Ordering::Relaxed) {
@@ -60,13 +62,19 @@ impl Budget {
     /// When more is given than was taken: that is a bug of ours which would make the limit worthless.
     pub fn give(&self, bytes: usize) {
         let before = self.0.used.fetch_sub(bytes, Ordering::Relaxed);
-        assert!(before >= bytes, "budget: gave back {bytes} of {before} bytes");
+        assert!(
+            before >= bytes,
+            "budget: gave back {bytes} of {before} bytes"
+        );
     }
 
     /// Takes `bytes` for as long as the returned charge lives; `None` past the limit.
     #[must_use]
     pub fn charge(&self, bytes: usize) -> Option<Charge> {
-        self.try_take(bytes).then(|| Charge { budget: self.clone(), bytes })
+        self.try_take(bytes).then(|| Charge {
+            budget: self.clone(),
+            bytes,
+        })
     }
 
     /// Bytes taken now.

@@ -16,6 +16,7 @@ pub enum Segment {
 impl Segment {
     /// The bytes still to send.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Lease(lease) => lease.bytes(),
@@ -23,6 +24,7 @@ impl Segment {
         }
     }
 
+    #[inline]
     fn advance(&mut self, len: usize) {
         match self {
             Self::Lease(lease) => lease.advance(len),
@@ -41,29 +43,37 @@ pub struct Chain {
 impl Chain {
     /// An empty chain; allocates nothing.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
-        Self { segments: VecDeque::new(), bytes: 0 }
+        Self {
+            segments: VecDeque::new(),
+            bytes: 0,
+        }
     }
 
     /// Bytes in all segments.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Number of segments.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.segments.len()
     }
 
     /// True when nothing is queued.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
     /// Queues a segment at the end. An empty one is dropped at once.
+    #[inline]
     pub fn push(&mut self, segment: Segment) {
         let len = segment.bytes().len();
         if len > 0 {
@@ -73,27 +83,40 @@ impl Chain {
     }
 
     /// Queues a lease at the end.
+    #[inline]
     pub fn push_lease(&mut self, lease: Lease) {
         self.push(Segment::Lease(lease));
     }
 
     /// Queues a slice at the end.
+    #[inline]
     pub fn push_slice(&mut self, slice: Slice) {
         self.push(Segment::Slice(slice));
     }
 
     /// Moves all segments of `other` to the end of this chain.
+    #[inline]
     pub fn append(&mut self, other: &mut Self) {
         self.bytes += core::mem::take(&mut other.bytes);
         self.segments.append(&mut other.segments);
     }
 
     /// The segments, front first.
+    #[inline]
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter()
     }
 
+    /// The segment at `index` if it is a lease: a claim that lies in a batch already queued.
+    pub fn lease_mut(&mut self, index: usize) -> Option<&mut Lease> {
+        match self.segments.get_mut(index)? {
+            Segment::Lease(lease) => Some(lease),
+            Segment::Slice(_) => None,
+        }
+    }
+
     /// Takes the first segment out.
+    #[inline]
     pub fn pop(&mut self) -> Option<Segment> {
         let segment = self.segments.pop_front()?;
         self.bytes -= segment.bytes().len();
@@ -101,6 +124,7 @@ impl Chain {
     }
 
     /// Drops the first `len` bytes, handing every lease that is thereby used up to `done`.
+    #[inline]
     pub fn advance(&mut self, len: usize, mut done: impl FnMut(Lease)) {
         let mut left = len.min(self.bytes);
         self.bytes -= left;

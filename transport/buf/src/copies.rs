@@ -28,6 +28,9 @@ pub fn copy_counted(target: &mut [u8], source: &[u8]) -> usize {
     let bytes = target.len().min(source.len());
     target[..bytes].copy_from_slice(&source[..bytes]);
     let before = COPIES.get();
-    COPIES.set(Copies { count: before.count + 1, bytes: before.bytes + bytes as u64 });
+    COPIES.set(Copies {
+        count: before.count + 1,
+        bytes: before.bytes + bytes as u64,
+    });
     bytes
 }

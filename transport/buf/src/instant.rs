@@ -17,19 +17,21 @@ impl Instant {
 
     /// Makes an instant from nanoseconds.
     #[must_use]
+    #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
     /// Nanoseconds since the start of this clock.
     #[must_use]
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// Reads `CLOCK_MONOTONIC`. About 25 ns; only drivers and benchmarks call it, once per turn.
     #[must_use]
-    #[allow(
+    #[expect(
         clippy::cast_sign_loss,
         reason = "CLOCK_MONOTONIC is never negative on Linux"
     )]
@@ -43,6 +45,7 @@ impl Instant {
 
     /// Time from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
+    #[inline]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -51,6 +54,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    #[inline]
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
@@ -60,6 +64,7 @@ impl Add<Duration> for Instant {
 impl Sub<Instant> for Instant {
     type Output = Duration;
 
+    #[inline]
     fn sub(self, earlier: Self) -> Duration {
         self.saturating_since(earlier)
     }

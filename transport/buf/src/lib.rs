@@ -15,6 +15,11 @@
 mod budget;
 mod chain;
 mod copies;
+#[cfg_attr(
+    not(loom),
+    expect(unreachable_pub, reason = "public for `tests/loom.rs` only")
+)]
+mod count;
 mod full;
 mod instant;
 mod lease;
@@ -23,6 +28,11 @@ pub mod mpsc;
 mod pool;
 mod pools;
 mod recv_buffer;
+#[cfg_attr(
+    not(loom),
+    expect(unreachable_pub, reason = "public for `tests/loom.rs` only")
+)]
+mod returns;
 mod slice;
 mod slot;
 pub mod spsc;
@@ -40,6 +50,14 @@ pub use pools::{Pools, PoolsConfig};
 pub use recv_buffer::RecvBuffer;
 pub use slice::Slice;
 pub use table::{Id, Table};
+
+/// The parts that only loom looks at from outside.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod checked {
+    pub use crate::count::Count;
+    pub use crate::returns::{Link, Returns};
+}
 
 /// Alignment in bytes of every slot: one cache line.
 ///

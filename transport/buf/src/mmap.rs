@@ -1,4 +1,5 @@
-//! Anonymous memory from the kernel, and its protection in guard mode. The only system calls of this crate.
+//! Anonymous memory from the kernel, and its protection in guard mode. The only system calls of this crate
+//! but for the clock. Tested by `pool/tests.rs` (faults in guard mode, discarded pages).
 
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
@@ -6,9 +7,17 @@ use std::ffi::c_void;
 use std::io;
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use nix::unistd::{SysconfVar, sysconf};
 
-/// Bytes of a page; every Linux x86-64 and arm64 configuration we run on uses at least this granule.
-pub(crate) const PAGE_BYTES: usize = 4096;
+/// Bytes of a page: 4 KiB on x86-64; 4, 16 or 64 KiB on arm64, as its kernel was built.
+///
+/// Asked and not assumed: `madvise` rounds a length up to whole pages, which would wipe the neighbour's slot.
+pub(crate) fn page_bytes() -> usize {
+    let answer = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    answer
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(64 * 1024)
+}
 
 /// A private anonymous mapping, zero-filled, unmapped on drop.
 #[derive(Debug)]
@@ -25,15 +34,22 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps at least `bytes`, rounded up to whole pages.
     pub(crate) fn new(bytes: usize) -> io::Result<Self> {
-        let rounded = bytes.max(1).checked_next_multiple_of(PAGE_BYTES).and_then(NonZeroUsize::new);
-        let Some(bytes) = rounded else { return Err(io::ErrorKind::OutOfMemory.into()) };
+        let rounded = bytes
+            .max(1)
+            .checked_next_multiple_of(page_bytes())
+            .and_then(NonZeroUsize::new);
+        let Some(bytes) = rounded else {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        };
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
         let base = unsafe { mmap_anonymous(None, bytes, protection, flags) }?;
-        Ok(Self { base: base.cast(), bytes })
+        Ok(Self {
+            base: base.cast(),
+            bytes,
+        })
     }
-
 
     /// Address of byte `offset`.
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
@@ -52,17 +68,27 @@ impl Mapping {
         } else {
             ProtFlags::PROT_NONE
         };
-        // SAFETY: the range lies inside this mapping (`at` checks its start); `Slot` calls this only for a
-        // slot that has no owner, so no reference into the range exists.
-        unsafe { mprotect(self.at(offset).cast::<c_void>(), bytes, protection) }?;
+        let start = self.range(offset, bytes);
+        // SAFETY: `range` checked that all of it lies inside this mapping; `pool::Shared` calls this only for
+        // a slot that has no owner, so no reference into it exists.
+        unsafe { mprotect(start, bytes, protection) }?;
         Ok(())
     }
 
     /// Gives the physical pages of `[offset, offset + bytes)` back; they read as zero afterwards.
     pub(crate) fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        let start = self.range(offset, bytes);
         // SAFETY: as in `protect`: the range is ours and the slot in it has no owner.
-        unsafe { madvise(self.at(offset).cast::<c_void>(), bytes, MmapAdvise::MADV_DONTNEED) }?;
+        unsafe { madvise(start, bytes, MmapAdvise::MADV_DONTNEED) }?;
         Ok(())
+    }
+
+    fn range(&self, offset: usize, bytes: usize) -> NonNull<c_void> {
+        assert!(
+            bytes <= self.bytes.get() - offset,
+            "range inside the mapping"
+        );
+        self.at(offset).cast()
     }
 }
 

@@ -1,4 +1,9 @@
 //! The pools of one engine: a few size classes behind one question, "room for `len` bytes".
+//!
+//! Above [`Pool`]; what a driver or an engine asks for memory. The budget bounds what is leased. What is free
+//! stays resident for the next taker, bounded too: at most `RESIDENT_BYTES` a class beyond what was leased at
+//! once, because a class that makes new memory resident first lets others give as much back. Tested by
+//! `tests/model.rs` and below.
 
 use std::cell::RefCell;
 
@@ -17,13 +22,14 @@ const HUGE_CLASSES: usize = 11;
 /// Leases of each small class that wait, still leased, for the next taker. They save the round through the
 /// return queue and the budget: about 50 ns a turn.
 const STASH_MAX: usize = 16;
-/// Free memory of huge classes that stays resident; mapping and clearing 1 MiB anew costs more than copying it.
-const HUGE_RESIDENT_BYTES: usize = 16 * 1024 * 1024;
+/// Free memory of a class that stays resident; mapping and clearing 1 MiB anew costs more than copying it.
+const RESIDENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Limits of an engine's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolsConfig {
-    /// Hard cap in bytes over all classes: the engine's [`Budget`].
+    /// Hard cap in bytes over all classes: the engine's [`Budget`]. Up to 16 MiB of free memory a size class
+    /// may stay resident beyond it.
     pub budget_bytes: usize,
     /// Treatment of free slots, for tests.
     pub mode: Mode,
@@ -31,7 +37,10 @@ pub struct PoolsConfig {
 
 impl Default for PoolsConfig {
     fn default() -> Self {
-        Self { budget_bytes: 1 << 30, mode: Mode::Plain }
+        Self {
+            budget_bytes: 1 << 30,
+            mode: Mode::Plain,
+        }
     }
 }
 
@@ -65,8 +74,12 @@ impl Pools {
                 let segments = (config.budget_bytes / segment + 1).min(16 * 1024);
                 #[expect(clippy::cast_possible_truncation, reason = "at most 16 Ki")]
                 let segments_max = segments as u32;
-                let shape =
-                    PoolConfig { slot_bytes, slots_per_segment, segments_max, mode: config.mode };
+                let shape = PoolConfig {
+                    slot_bytes,
+                    slots_per_segment,
+                    segments_max,
+                    mode: config.mode,
+                };
                 let keeps = config.mode == Mode::Plain && slot_bytes <= LARGE_BYTES;
                 Class {
                     pool: Pool::new(shape, budget.clone()),
@@ -80,25 +93,66 @@ impl Pools {
 
     /// Leases room for at least `bytes`. `None` when the budget, the memory or the largest class is passed.
     #[must_use]
+    #[inline]
     pub fn lease(&self, bytes: usize) -> Option<Lease> {
-        let class = self.classes.iter().find(|class| class.pool.slot_bytes() >= bytes)?;
+        let class = self
+            .classes
+            .iter()
+            .find(|class| class.pool.slot_bytes() >= bytes)?;
         if let Some(mut lease) = class.stash.borrow_mut().pop() {
             lease.reset(0);
             return Some(lease);
         }
-        class.pool.lease()
+        let (lease, cold) = class
+            .pool
+            .lease_told()
+            .or_else(|| self.lease_relieved(class))?;
+        if cold {
+            self.make_up(class);
+        }
+        Some(lease)
     }
 
     /// Takes a lease back for the next taker; the quick way home for the thread that owns these pools.
     ///
-    /// Dropping the lease is always right too.
+    /// Dropping the lease is always right too, and it is what happens to one that other pools made: it must
+    /// not stay charged to their budget.
+    #[inline]
     pub fn give(&self, lease: Lease) {
-        let class = self.classes.iter().find(|class| class.pool.slot_bytes() == lease.capacity());
+        let class = self
+            .classes
+            .iter()
+            .find(|class| class.pool.slot_bytes() == lease.capacity());
         if let Some(class) = class {
             let mut stash = class.stash.borrow_mut();
-            if stash.len() < class.stash_max {
+            if stash.len() < class.stash_max && class.pool.made(&lease) {
                 stash.push(lease);
             }
+        }
+    }
+
+    /// After a refusal: what waits in the stashes is charged too. Frees it and asks again.
+    #[cold]
+    fn lease_relieved(&self, class: &Class) -> Option<(Lease, bool)> {
+        if self.stashed_bytes() == 0 {
+            return None;
+        }
+        for class in &self.classes {
+            class.stash.borrow_mut().clear();
+        }
+        class.pool.lease_told()
+    }
+
+    /// `taker` just made memory resident: the other classes give as much of theirs back, if they can spare it.
+    #[cold]
+    fn make_up(&self, taker: &Class) {
+        let bytes = taker.pool.slot_bytes();
+        let others = self
+            .classes
+            .iter()
+            .filter(|class| !core::ptr::eq(*class, taker));
+        for class in others {
+            class.pool.trim_some(RESIDENT_BYTES, bytes);
         }
     }
 
@@ -119,13 +173,15 @@ impl Pools {
 
     /// Returns cold free memory to the kernel. An engine calls it before it sleeps long.
     pub fn trim(&self) {
-        for class in self.classes.iter().filter(|class| class.pool.slot_bytes() > LARGE_BYTES) {
-            class.pool.trim(HUGE_RESIDENT_BYTES);
+        for class in &self.classes {
+            class.pool.trim(RESIDENT_BYTES);
         }
     }
 
     /// Counters of each class, smallest first: slot size in bytes and figures.
     pub fn stats(&self) -> impl Iterator<Item = (usize, crate::PoolStats)> {
-        self.classes.iter().map(|class| (class.pool.slot_bytes(), class.pool.stats()))
+        self.classes
+            .iter()
+            .map(|class| (class.pool.slot_bytes(), class.pool.stats()))
     }
 }

@@ -17,18 +17,21 @@ pub struct RecvBuffer {
 }
 
 impl RecvBuffer {
+    #[inline]
     pub(crate) fn new(slot: Slot, start: u32, end: u32) -> Self {
         Self { slot, start, end }
     }
 
     /// The content: received and not yet consumed.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: only `spare_mut` and `bytes_mut` write, and both borrow `self` mutably.
         unsafe { self.slot.bytes(self.start, self.end) }
     }
 
     /// The content, writable, if no slice of this slot exists; a stream filter decrypts in place here.
+    #[inline]
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         if !self.slot.is_unique() {
             return None;
@@ -39,31 +42,39 @@ impl RecvBuffer {
 
     /// Bytes of content.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 
     /// True when there is no content.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Size of the whole slot in bytes.
     #[must_use]
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.slot.capacity()
     }
 
     /// Room behind the content, in bytes.
     #[must_use]
+    #[inline]
     pub fn spare(&self) -> usize {
         self.capacity() - self.end as usize
     }
 
     /// The room behind the content, writable. Follow it with [`filled`](Self::filled).
+    #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        #[expect(clippy::cast_possible_truncation, reason = "a slot's capacity fits 32 bits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a slot's capacity fits 32 bits"
+        )]
         let capacity = self.slot.capacity() as u32;
         // SAFETY: slices cover bytes below `end` only, so `end..capacity` is this handle's alone.
         unsafe { self.slot.bytes_mut(self.end, capacity) }
@@ -73,31 +84,51 @@ impl RecvBuffer {
     ///
     /// # Panics
     /// When `len` exceeds the spare room: the driver claims to have received more than it had room for.
-    #[expect(clippy::cast_possible_truncation, reason = "checked against the 32-bit room")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the 32-bit room"
+    )]
+    #[inline]
     pub fn filled(&mut self, len: usize) {
-        assert!(len <= self.spare(), "filled {len} bytes of {} spare", self.spare());
+        assert!(
+            len <= self.spare(),
+            "filled {len} bytes of {} spare",
+            self.spare()
+        );
         self.end += len as u32;
     }
 
     /// Drops the first `len` bytes of content (all of it, if shorter).
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the 32-bit length")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by the 32-bit length"
+    )]
+    #[inline]
     pub fn consume(&mut self, len: usize) {
         self.start += len.min(self.len()) as u32;
     }
 
     /// A shared handle on `range` of the content; `None` when it does not lie inside. No copy.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the 32-bit length")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by the 32-bit length"
+    )]
+    #[inline]
     pub fn share(&self, range: Range<usize>) -> Option<Slice> {
         if range.start > range.end || range.end > self.len() {
             return None;
         }
-        let (from, to) = (self.start + range.start as u32, self.start + range.end as u32);
+        let (from, to) = (
+            self.start + range.start as u32,
+            self.start + range.end as u32,
+        );
         Some(Slice::new(self.slot.clone(), from, to))
     }
 
     /// True when no slice of this slot exists.
     #[must_use]
+    #[inline]
     pub fn is_unique(&self) -> bool {
         self.slot.is_unique()
     }
@@ -106,6 +137,7 @@ impl RecvBuffer {
     ///
     /// `phase` is the stream's offset, so that a byte's address and its place in the stream agree modulo 64.
     /// Returns whether it did.
+    #[inline]
     pub fn rewind(&mut self, phase: u64) -> bool {
         let unique = self.slot.is_unique();
         if unique {
@@ -141,7 +173,10 @@ impl RecvBuffer {
     /// When `target` is shared or too small: the caller chose the wrong buffer.
     pub fn move_to(&mut self, target: &mut Self, phase: u64) {
         assert!(target.rewind(phase), "the target of a move is unique");
-        assert!(self.len() <= target.spare(), "the target of a move has room");
+        assert!(
+            self.len() <= target.spare(),
+            "the target of a move has room"
+        );
         if !self.is_empty() {
             let copied = copy_counted(target.spare_mut(), self.bytes());
             target.filled(copied);
@@ -153,6 +188,7 @@ impl RecvBuffer {
     ///
     /// # Errors
     /// The buffer itself, when slices of it exist.
+    #[inline]
     pub fn try_into_lease(self) -> Result<Lease, Self> {
         if self.slot.is_unique() {
             Ok(Lease::from_parts(self.slot, self.start, self.end))
@@ -162,6 +198,7 @@ impl RecvBuffer {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "below SLOT_ALIGN")]
+    #[inline]
     fn offset_of(phase: u64, capacity: usize) -> u32 {
         let offset = (phase % SLOT_ALIGN as u64) as u32;
         if capacity > 2 * SLOT_ALIGN { offset } else { 0 }

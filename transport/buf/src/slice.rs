@@ -17,12 +17,14 @@ pub struct Slice {
 }
 
 impl Slice {
+    #[inline]
     pub(crate) fn new(slot: Slot, from: u32, to: u32) -> Self {
         Self { slot, from, to }
     }
 
     /// The bytes.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: a frozen lease has no writer left, and a `RecvBuffer` never writes below its shared end.
         unsafe { self.slot.bytes(self.from, self.to) }
@@ -30,29 +32,43 @@ impl Slice {
 
     /// Length in bytes.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         (self.to - self.from) as usize
     }
 
     /// True when there are no bytes.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.from == self.to
     }
 
     /// Another handle on `range` of these bytes; `None` when it does not lie inside.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the 32-bit length")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by the 32-bit length"
+    )]
+    #[inline]
     pub fn subslice(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.len() {
             return None;
         }
         let (from, to) = (self.from + range.start as u32, self.from + range.end as u32);
-        Some(Self { slot: self.slot.clone(), from, to })
+        Some(Self {
+            slot: self.slot.clone(),
+            from,
+            to,
+        })
     }
 
     /// Drops the first `len` bytes from view (all of them, if shorter).
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the 32-bit length")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by the 32-bit length"
+    )]
+    #[inline]
     pub fn advance(&mut self, len: usize) {
         self.from += len.min(self.len()) as u32;
     }
@@ -61,6 +77,7 @@ impl Slice {
     ///
     /// # Errors
     /// The slice itself, when its slot is shared.
+    #[inline]
     pub fn try_unfreeze(self) -> Result<Lease, Self> {
         if self.slot.is_unique() {
             Ok(Lease::from_parts(self.slot, self.from, self.to))
@@ -73,12 +90,14 @@ impl Slice {
 impl Deref for Slice {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.bytes()
     }
 }
 
 impl AsRef<[u8]> for Slice {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         self.bytes()
     }

@@ -1,38 +1,44 @@
 //! One slot of a pool and its reference count: the lowest private module that touches raw memory.
 //!
 //! Invariants, kept by this file and `pool.rs`:
-//! 1. a slot index is either free (in the pool) or issued (`refs >= 1`), never both;
+//! 1. a slot index is either free (in the pool) or issued (`count >= 1`), never both;
 //! 2. the owners of one issued slot together hold one strong count of its pool's `Shared`, so mapping and
 //!    control block live as long as any of them;
 //! 3. who may read or write which bytes of an issued slot is decided by the types above: `Lease` (unique),
 //!    `Slice` (its range never changes again), `RecvBuffer` (writes only beyond what was ever shared).
 //!
-//! Backed by `tests/model.rs` of this crate, and by AddressSanitizer and guard-mode runs in `.ci/full`.
+//! Tested by `tests/model.rs` (every mode), `tests/loom.rs` (count and way home) and `pool/tests.rs`, and by
+//! AddressSanitizer runs of them in `.ci/full`.
 
 use core::ptr::NonNull;
-use std::sync::{
-    Arc,
-    atomic::{Ordering, fence},
-};
+use std::sync::Arc;
 
-use crate::pool::{Refs, Shared};
+use crate::count::Count;
+use crate::pool::Shared;
+use crate::returns::Link;
 
 /// Reference count and home of one slot. Lives outside the slot's bytes, so no stray write reaches it.
 #[derive(Debug)]
 pub(crate) struct Control {
-    refs: Refs,
+    count: Count,
+    pub(crate) link: Link,
     index: u32,
     shared: *const Shared,
 }
 
 // SAFETY: `shared` is only turned back into an `Arc` by the last owner of an issued slot (invariant 2).
 unsafe impl Send for Control {}
-// SAFETY: as above; `refs` is atomic and `index` never changes.
+// SAFETY: as above; count and link are atomic, `index` never changes.
 unsafe impl Sync for Control {}
 
 impl Control {
     pub(crate) fn new(index: u32, shared: *const Shared) -> Self {
-        Self { refs: Refs::new(0), index, shared }
+        Self {
+            count: Count::new(),
+            link: Link::new(),
+            index,
+            shared,
+        }
     }
 }
 
@@ -58,33 +64,44 @@ impl Slot {
         capacity: u32,
     ) -> Self {
         debug_assert_eq!(Arc::as_ptr(&shared), control.shared, "a slot of this pool");
-        let before = control.refs.swap(1, Ordering::Relaxed);
-        assert_eq!(before, 0, "only a free slot is issued");
+        control.count.issue();
         let leaked = Arc::into_raw(shared);
         debug_assert_eq!(leaked, control.shared);
-        Self { control: NonNull::from(control), base, capacity }
+        Self {
+            control: NonNull::from(control),
+            base,
+            capacity,
+        }
     }
 
+    #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.capacity as usize
     }
 
+    /// Whose slot this is; to compare, never to follow.
+    #[inline]
+    pub(crate) fn home(&self) -> *const Shared {
+        self.control().shared
+    }
 
+    #[inline]
     fn control(&self) -> &Control {
         // SAFETY: invariant 2: this handle keeps the pool's `Shared`, and so the control block, alive.
         unsafe { self.control.as_ref() }
     }
 
     /// True when this is the only handle; nobody else can then make another one.
+    #[inline]
     pub(crate) fn is_unique(&self) -> bool {
-        // Acquire pairs with the Release in `drop` of other handles: their reads happened before.
-        self.control().refs.load(Ordering::Acquire) == 1
+        self.control().count.is_unique()
     }
 
     /// Bytes `[from, to)`.
     ///
     /// # Safety
     /// The caller's type must guarantee that no one writes this range while the reference lives.
+    #[inline]
     pub(crate) unsafe fn bytes(&self, from: u32, to: u32) -> &[u8] {
         debug_assert!(from <= to && to <= self.capacity);
         // SAFETY: `from <= capacity`, so the address stays inside the slot.
@@ -98,7 +115,11 @@ impl Slot {
     ///
     /// # Safety
     /// The caller's type must guarantee that nobody else reads or writes this range meanwhile.
-    #[expect(clippy::mut_from_ref, reason = "uniqueness is the caller's invariant 3")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "uniqueness is the caller's invariant 3"
+    )]
+    #[inline]
     pub(crate) unsafe fn bytes_mut(&self, from: u32, to: u32) -> &mut [u8] {
         debug_assert!(from <= to && to <= self.capacity);
         // SAFETY: `from <= capacity`, so the address stays inside the slot.
@@ -109,25 +130,27 @@ impl Slot {
 }
 
 impl Clone for Slot {
+    #[inline]
     fn clone(&self) -> Self {
-        // Relaxed: a new handle is made from a living one, as in `Arc`.
-        let before = self.control().refs.fetch_add(1, Ordering::Relaxed);
-        assert!(before < u32::MAX / 2, "too many slices of one slot");
-        Self { control: self.control, base: self.base, capacity: self.capacity }
+        self.control().count.add();
+        Self {
+            control: self.control,
+            base: self.base,
+            capacity: self.capacity,
+        }
     }
 }
 
 impl Drop for Slot {
+    #[inline]
     fn drop(&mut self) {
         let control = self.control();
-        // Release pairs with the fence below in whoever drops last, and with `is_unique`.
-        if control.refs.fetch_sub(1, Ordering::Release) != 1 {
-            return;
-        }
-        fence(Ordering::Acquire);
+        // Read before the release: from then on another thread may free the control block.
         let (shared, index) = (control.shared, control.index);
-        // SAFETY: invariant 2: the last owner takes the one strong count that `issue` leaked.
-        let shared = unsafe { Arc::from_raw(shared) };
-        shared.recycle(index);
+        if control.count.release() {
+            // SAFETY: invariant 2: the last owner takes the one strong count that `issue` leaked.
+            let shared = unsafe { Arc::from_raw(shared) };
+            shared.recycle(index);
+        }
     }
 }

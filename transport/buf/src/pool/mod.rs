@@ -1,14 +1,15 @@
 //! Fixed-size slots, mapped segment by segment, recycled from any thread.
+//!
+//! Below [`Pools`](crate::Pools), above `Slot`. A slot goes round: `Local::free` (the owner's stack) -> issued
+//! -> `Shared::returns` (by its last handle, on any thread) -> `Local::free`. What is issued is charged to the
+//! budget; what is free is not, and stays resident until trimmed. Tested by `pool/tests.rs`, `tests/model.rs`
+//! and, for the way home, `tests/loom.rs`.
 
 use std::cell::RefCell;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
-use crossbeam_queue::ArrayQueue;
-
-use crate::mmap::{Mapping, PAGE_BYTES};
+use crate::mmap::{Mapping, page_bytes};
+use crate::returns::Returns;
 use crate::slot::{Control, Slot};
 use crate::{Budget, Lease, SLOT_ALIGN};
 
@@ -64,7 +65,10 @@ pub struct Pool {
 
 #[derive(Debug, Default)]
 struct Local {
+    /// A stack: its top is warm, what lies deepest was used longest ago.
     free: Vec<u32>,
+    /// The deepest entries of `free` whose physical memory was given back.
+    trimmed: usize,
     segments: u32,
     refused: u64,
 }
@@ -74,11 +78,10 @@ struct Local {
 pub(crate) struct Shared {
     config: PoolConfig,
     stride: usize,
+    page_bytes: usize,
     segments: Box<[OnceLock<Segment>]>,
-    /// Slots on their way home. Holds as many as exist, so a push can't fail.
-    returns: ArrayQueue<u32>,
+    returns: Returns,
     budget: Budget,
-    leased: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -95,35 +98,64 @@ impl Pool {
     #[must_use]
     pub fn new(config: PoolConfig, budget: Budget) -> Self {
         assert!(config.slot_bytes > 0, "slot_bytes is at least 1");
-        assert!(u32::try_from(config.slot_bytes).is_ok(), "slot_bytes fits 32 bits");
-        assert!(config.slots_per_segment > 0, "slots_per_segment is at least 1");
+        assert!(
+            u32::try_from(config.slot_bytes).is_ok(),
+            "slot_bytes fits 32 bits"
+        );
+        assert!(
+            config.slots_per_segment > 0,
+            "slots_per_segment is at least 1"
+        );
         let slots = config.slots_per_segment.checked_mul(config.segments_max);
-        let slots = slots.filter(|slots| *slots > 0).map(|slots| slots as usize);
-        let Some(slots) = slots else { panic!("between 1 and 2^32-1 slots in a pool") };
-        let granule = if config.mode == Mode::Guard { PAGE_BYTES } else { SLOT_ALIGN };
+        assert!(
+            slots.is_some_and(|slots| slots > 0),
+            "between 1 and 2^32-1 slots in a pool"
+        );
+        let page_bytes = page_bytes();
+        let granule = if config.mode == Mode::Guard {
+            page_bytes
+        } else {
+            SLOT_ALIGN
+        };
         let shared = Shared {
             config,
             stride: config.slot_bytes.next_multiple_of(granule),
+            page_bytes,
             segments: (0..config.segments_max).map(|_| OnceLock::new()).collect(),
-            returns: ArrayQueue::new(slots),
+            returns: Returns::new(),
             budget,
-            leased: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared), local: RefCell::new(Local::default()) }
+        Self {
+            shared: Arc::new(shared),
+            local: RefCell::new(Local::default()),
+        }
     }
 
     /// Leases one slot, empty, with all its room at the tail. `None` when cap, budget or memory is used up.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
-        let slot = self.take();
-        if slot.is_none() {
-            self.local.borrow_mut().refused += 1;
+        self.lease_told().map(|(lease, _)| lease)
+    }
+
+    /// Like [`lease`](Self::lease); also tells whether the slot's memory was not resident before.
+    pub(crate) fn lease_told(&self) -> Option<(Lease, bool)> {
+        let mut local = self.local.borrow_mut();
+        let taken = self.take(&mut local);
+        if taken.is_none() {
+            local.refused += 1;
         }
-        slot.map(Lease::new)
+        taken.map(|(slot, cold)| (Lease::new(slot), cold))
+    }
+
+    /// True when `lease` is one of this pool's slots.
+    #[inline]
+    pub(crate) fn made(&self, lease: &Lease) -> bool {
+        lease.home() == Arc::as_ptr(&self.shared)
     }
 
     /// Usable bytes of a slot.
     #[must_use]
+    #[inline]
     pub fn slot_bytes(&self) -> usize {
         self.shared.config.slot_bytes
     }
@@ -131,67 +163,105 @@ impl Pool {
     /// Counters of this pool.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let local = self.local.borrow();
+        let mut local = self.local.borrow_mut();
+        self.collect(&mut local);
+        let mapped = u64::from(local.segments) * u64::from(self.shared.config.slots_per_segment);
         PoolStats {
-            leased: self.shared.leased.load(Ordering::Relaxed),
-            mapped: u64::from(local.segments) * u64::from(self.shared.config.slots_per_segment),
+            leased: mapped - local.free.len() as u64,
+            mapped,
             refused: local.refused,
         }
     }
 
     /// Returns the physical memory of free slots beyond `keep_bytes` to the kernel.
     pub fn trim(&self, keep_bytes: usize) {
+        self.trim_some(keep_bytes, usize::MAX);
+    }
+
+    /// Like [`trim`](Self::trim), but stops once `limit_bytes` were returned.
+    pub(crate) fn trim_some(&self, keep_bytes: usize, limit_bytes: usize) {
         let mut local = self.local.borrow_mut();
         self.collect(&mut local);
-        let keep = keep_bytes / self.shared.stride;
-        // The stack's top is warm; what lies deepest was used longest ago.
-        let cold = local.free.len().saturating_sub(keep);
-        for index in &local.free[..cold] {
-            self.shared.discard(*index);
+        let stride = self.shared.stride;
+        let cold = local.free.len().saturating_sub(keep_bytes / stride);
+        let from = local.trimmed;
+        let to = cold.min(from.saturating_add(limit_bytes.div_ceil(stride)));
+        if to > from {
+            for index in &local.free[from..to] {
+                self.shared.discard(*index);
+            }
+            local.trimmed = to;
         }
     }
 
-    fn take(&self) -> Option<Slot> {
+    fn take(&self, local: &mut Local) -> Option<(Slot, bool)> {
+        // The budget first: what it refuses is never mapped.
         let bytes = self.shared.config.slot_bytes;
-        let mut local = self.local.borrow_mut();
-        if local.free.is_empty() {
-            self.collect(&mut local);
-        }
-        if local.free.is_empty() && !self.grow(&mut local) {
-            return None;
-        }
         if !self.shared.budget.try_take(bytes) {
             return None;
         }
-        let index = local.free.pop()?;
-        Some(Shared::issue(&self.shared, index))
-    }
-
-    fn collect(&self, local: &mut Local) {
-        while let Some(index) = self.shared.returns.pop() {
-            local.free.push(index);
+        if local.free.is_empty() {
+            self.collect(local);
         }
+        if local.free.is_empty() {
+            self.grow(local);
+        }
+        let Some(index) = local.free.pop() else {
+            self.shared.budget.give(bytes);
+            return None;
+        };
+        let cold = local.free.len() < local.trimmed;
+        if cold {
+            local.trimmed = local.free.len();
+        }
+        Some((Shared::issue(&self.shared, index), cold))
     }
 
-    fn grow(&self, local: &mut Local) -> bool {
+    /// Takes over what came home.
+    fn collect(&self, local: &mut Local) {
+        let from = local.free.len();
+        let mut next = self.shared.returns.take();
+        while let Some(index) = next {
+            local.free.push(index);
+            let (segment, position) = self.shared.locate(index);
+            next = segment.controls[position].link.next();
+        }
+        // The list is newest first; the newest belongs on top.
+        local.free[from..].reverse();
+    }
+
+    /// Maps one more segment, unless the cap is reached or the kernel refuses.
+    fn grow(&self, local: &mut Local) {
         let config = &self.shared.config;
         if local.segments == config.segments_max {
-            return false;
+            return;
         }
         let count = config.slots_per_segment;
-        let Ok(mapping) = Mapping::new(self.shared.stride * count as usize) else { return false };
+        let Some(bytes) = self.shared.stride.checked_mul(count as usize) else {
+            return;
+        };
+        let Ok(mapping) = Mapping::new(bytes) else {
+            return;
+        };
         let first = local.segments * count;
         let shared = Arc::as_ptr(&self.shared);
-        let controls = (0..count).map(|slot| Control::new(first + slot, shared)).collect();
+        let controls = (0..count)
+            .map(|slot| Control::new(first + slot, shared))
+            .collect();
         let segment = Segment { mapping, controls };
-        let fresh = self.shared.segments[local.segments as usize].set(segment).is_ok();
+        let fresh = self.shared.segments[local.segments as usize]
+            .set(segment)
+            .is_ok();
         assert!(fresh, "a segment is set once");
         local.segments += 1;
+        // Room for every slot there is, so that collecting never allocates.
+        local.free.reserve((first + count) as usize);
         for index in (first..first + count).rev() {
             self.shared.retire(index);
             local.free.push(index);
         }
-        true
+        // None of this is resident yet: taking it out is "cold" each time.
+        local.trimmed = local.free.len();
     }
 }
 
@@ -199,7 +269,9 @@ impl Shared {
     fn locate(&self, index: u32) -> (&Segment, usize) {
         let per_segment = self.config.slots_per_segment;
         let segment = self.segments[(index / per_segment) as usize].get();
-        let Some(segment) = segment else { unreachable!("an issued slot has a segment") };
+        let Some(segment) = segment else {
+            unreachable!("an issued slot has a segment")
+        };
         (segment, (index % per_segment) as usize)
     }
 
@@ -215,19 +287,23 @@ impl Shared {
                 assert!(opened.is_ok(), "guard mode: mprotect of our own mapping");
             }
         }
-        this.leased.fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::cast_possible_truncation, reason = "checked in Pool::new")]
         let capacity = this.config.slot_bytes as u32;
-        Slot::issue(Arc::clone(this), &segment.controls[position], segment.mapping.at(offset), capacity)
+        Slot::issue(
+            Arc::clone(this),
+            &segment.controls[position],
+            segment.mapping.at(offset),
+            capacity,
+        )
     }
 
     /// Takes a slot back whose last owner is gone. Called on any thread.
     pub(crate) fn recycle(&self, index: u32) {
         self.retire(index);
+        let (segment, position) = self.locate(index);
+        self.returns.push(index, &segment.controls[position].link);
+        // Last: while the account says "taken", the slot is either in use or already on its way.
         self.budget.give(self.config.slot_bytes);
-        self.leased.fetch_sub(1, Ordering::Relaxed);
-        let pushed = self.returns.push(index);
-        assert!(pushed.is_ok(), "the return queue holds every slot there is");
     }
 
     fn retire(&self, index: u32) {
@@ -238,7 +314,12 @@ impl Shared {
             Mode::Poison => {
                 // SAFETY: the slot has no owner (see callers), so this is the only access to its bytes,
                 // which `Mapping::at` and the stride keep inside the segment.
-                unsafe { segment.mapping.at(offset).write_bytes(POISON, self.config.slot_bytes) };
+                unsafe {
+                    segment
+                        .mapping
+                        .at(offset)
+                        .write_bytes(POISON, self.config.slot_bytes)
+                };
             }
             Mode::Guard => {
                 let closed = segment.mapping.protect(offset, self.stride, false);
@@ -252,11 +333,14 @@ impl Shared {
         // SAFETY: the slot has no owner, its bytes are mapped and initialised by `retire`.
         let bytes = unsafe { core::slice::from_raw_parts(base, self.config.slot_bytes) };
         let stray = bytes.iter().position(|byte| *byte != POISON);
-        assert!(stray.is_none(), "a free slot was written at byte {stray:?}: use after free");
+        assert!(
+            stray.is_none(),
+            "a free slot was written at byte {stray:?}: use after free"
+        );
     }
 
     fn discard(&self, index: u32) {
-        if self.config.mode == Mode::Plain && self.stride.is_multiple_of(PAGE_BYTES) {
+        if self.config.mode == Mode::Plain && self.stride.is_multiple_of(self.page_bytes) {
             let (segment, position) = self.locate(index);
             // Advice only: when the kernel refuses, the memory merely stays resident.
             drop(segment.mapping.discard(position * self.stride, self.stride));
@@ -264,5 +348,5 @@ impl Shared {
     }
 }
 
-/// A reference count of one slot; `u32` is enough, `Slot::clone` refuses to pass half of it.
-pub(crate) type Refs = AtomicU32;
+#[cfg(all(test, not(loom)))]
+mod tests;
