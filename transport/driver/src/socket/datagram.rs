@@ -144,7 +144,7 @@ impl RecvBatch {
         ))
     }
 
-    /// Gives all buffers back; called before a driver sleeps.
+    /// Gives all buffers back: up to 512 KiB, once datagrams came in batches.
     pub fn release(&mut self, pools: &Pools) {
         for slot in &mut self.slots {
             if let Some(Ok(lease)) = slot.buffer.take().map(RecvBuffer::try_into_lease) {
