@@ -13,6 +13,8 @@
 //!
 //! `send.rs` is the way down, `recv.rs` the way up; `turn.rs` is the loop and fits one screen.
 
+#![forbid(unsafe_code)]
+
 #[cfg(not(any(feature = "uring", feature = "epoll", feature = "sim")))]
 compile_error!("an engine needs a driver: enable the feature `uring`, `epoll` or `sim`");
 
