@@ -234,6 +234,11 @@ mod tests {
                 peer_max: 3
             }
         );
+        let older = refused(&config, |hello| {
+            hello.preface.version_min = 0;
+            hello.preface.version_max = 0;
+        });
+        assert_eq!(older, Violation::UnsupportedVersion { peer_min: 0, peer_max: 0 });
         let crossed = refused(&config, |hello| hello.preface.version_min = 2);
         assert_eq!(
             crossed,

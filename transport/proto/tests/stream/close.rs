@@ -45,6 +45,16 @@ fn what_was_on_its_way_when_this_end_closed_is_dropped() {
 }
 
 #[test]
+fn what_was_pending_when_the_peer_closed_is_not_sent() {
+    let (_client, mut server) = opened(&StreamConfig::default(), NOW);
+    server.stream.drain(NOW);
+    server.receive(&control(kind::PING, 0, 0, 3), NOW).unwrap();
+    assert!(server.stream.wants_transmit());
+    server.receive(&control(kind::CLOSE, 0, 0, 0), NOW).unwrap();
+    assert!(server.transmit().is_empty());
+}
+
+#[test]
 fn bytes_behind_close_break_a_rule_but_get_no_answer() {
     let (_client, mut server) = opened(&StreamConfig::default(), NOW);
     server

@@ -138,6 +138,22 @@ fn pads_vanish_in_whatever_pieces_they_come() {
 }
 
 #[test]
+fn what_looks_like_a_message_inside_a_pad_is_none() {
+    for piece in [16, 32, 1_000] {
+        let (_client, mut server) = opened(&config(), NOW);
+        let mut bytes = header(Header::pad(64)).to_vec();
+        for _ in 0..4 {
+            bytes.extend(message(0, 1));
+        }
+        bytes.extend(message(9, 2));
+        for chunk in bytes.chunks(piece) {
+            server.receive(chunk, NOW).unwrap();
+        }
+        assert_eq!(server.messages.len(), 1, "pieces of {piece}");
+    }
+}
+
+#[test]
 fn unknown_frames_are_skipped_with_the_flag_and_refused_without() {
     for kind in [5, 0x20, 0x3F] {
         let (_client, mut server) = opened(&config(), NOW);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod close;
 #[cfg(test)]
+mod document;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod end;
