@@ -238,7 +238,13 @@ mod tests {
             hello.preface.version_min = 0;
             hello.preface.version_max = 0;
         });
-        assert_eq!(older, Violation::UnsupportedVersion { peer_min: 0, peer_max: 0 });
+        assert_eq!(
+            older,
+            Violation::UnsupportedVersion {
+                peer_min: 0,
+                peer_max: 0
+            }
+        );
         let crossed = refused(&config, |hello| hello.preface.version_min = 2);
         assert_eq!(
             crossed,

@@ -250,7 +250,11 @@ fn a_hello_that_does_not_fit_waits_for_room() {
     assert_eq!(client.stream.poll_transmit(&mut small), 0);
     assert_eq!(small, [0; HELLO_BYTES - 1]);
     assert!(client.stream.wants_transmit());
-    assert_eq!(client.transmit().len(), HELLO_BYTES + 16, "nothing overtakes the hello");
+    assert_eq!(
+        client.transmit().len(),
+        HELLO_BYTES + 16,
+        "nothing overtakes the hello"
+    );
 }
 
 #[test]
