@@ -1,0 +1,110 @@
+//! Every scenario on every driver. A new driver is one more line at the end.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking; the scenarios are plain functions"
+)]
+
+mod scenarios;
+
+/// One module of tests for a driver: `$make` makes it, `$small` one with room for four sockets.
+macro_rules! conformance {
+    ($driver:ident, $make:expr, $small:expr) => {
+        mod $driver {
+            use super::scenarios::{closing, datagrams, limits, opening, streams};
+            scenarios!($make; streams:
+                a_small_message_comes_back_over_tcp,
+                eight_mebibytes_come_back_over_tcp,
+                eight_mebibytes_come_back_over_unix,
+                many_small_messages_ping_and_pong,
+                two_drivers_on_one_thread_take_turns,
+                large_bodies_are_received_in_place,
+                unconsumed_bytes_are_shown_again_in_front,
+                a_paused_sink_is_shown_the_rest_when_switched_on,
+                a_sink_that_sips_gets_everything_in_order,
+                reading_off_closes_the_window_and_on_goes_on,
+                partial_writes_keep_their_order,
+                sixteen_connections_get_their_share,
+                an_adopted_socketpair_carries_bytes,
+                an_adopted_tcp_socket_has_no_delay,
+                accepted_and_connected_tcp_sockets_have_no_delay,
+            );
+            scenarios!($make; opening:
+                a_closed_port_refuses,
+                a_missing_path_is_not_found,
+                an_address_in_use_names_the_fix,
+                two_listeners_share_a_port_when_asked,
+                unix_paths_and_abstract_names_connect,
+                only_a_stale_socket_file_is_removed,
+                a_dual_stack_listener_serves_both_families,
+                a_connection_comes_from_the_local_address_asked_for,
+                what_a_driver_cannot_carry_is_refused,
+                a_listener_switched_off_lets_them_wait,
+            );
+            scenarios!($make; closing:
+                a_graceful_close_delivers_all_and_then_ends,
+                a_closing_socket_discards_what_comes,
+                an_abort_resets_the_connection,
+                an_abort_ends_a_graceful_close_that_hangs,
+                a_connect_under_way_can_be_closed,
+                a_reset_by_the_peer_breaks_once,
+                a_reset_while_sending_breaks_once,
+                a_last_word_is_heard_although_sending_failed,
+                the_peers_end_leaves_our_direction_open,
+                stale_ids_are_ignored,
+                a_waker_ends_a_park_from_another_thread,
+                a_wake_before_the_park_is_not_lost,
+                a_park_ends_at_its_deadline,
+                shutdown_with_sends_in_flight_frees_everything,
+                memory_comes_back_after_every_kind_of_close,
+                an_empty_chain_sends_nothing,
+            );
+            scenarios!($make; datagrams:
+                datagrams_come_back_over_ipv4,
+                datagrams_come_back_over_ipv6,
+                a_dual_stack_socket_answers_ipv4,
+                a_burst_of_sixty_four_arrives_whole,
+                a_burst_beyond_one_send_is_split,
+                an_empty_datagram_arrives,
+                ecn_bits_are_set_and_reported,
+                a_datagram_too_long_is_an_event_and_not_sent,
+                a_refused_datagram_is_not_fatal,
+                many_peers_reach_one_socket,
+                a_socket_switched_off_keeps_its_datagrams,
+                an_adopted_datagram_socket_works,
+                a_graceful_close_sends_queued_datagrams,
+                a_full_send_buffer_delays_and_loses_nothing,
+            );
+            scenarios!($make; limits: a_starved_socket_goes_on_when_memory_is_back,);
+            scenarios!($small; limits: a_full_table_refuses_and_recovers,);
+        }
+    };
+}
+
+macro_rules! scenarios {
+    ($make:expr; $file:ident: $($name:ident,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $file::$name($make);
+            }
+        )*
+    };
+}
+
+#[cfg(feature = "epoll")]
+conformance!(epoll, crate::make_epoll, crate::make_small_epoll);
+
+#[cfg(feature = "epoll")]
+fn make_epoll(pools: ringway_driver::SharedPools) -> ringway_driver::epoll::Epoll {
+    let config = ringway_driver::epoll::EpollConfig::default();
+    ringway_driver::epoll::Epoll::new(config, pools).unwrap()
+}
+
+#[cfg(feature = "epoll")]
+fn make_small_epoll(pools: ringway_driver::SharedPools) -> ringway_driver::epoll::Epoll {
+    let config = ringway_driver::epoll::EpollConfig { sockets_max: 4 };
+    ringway_driver::epoll::Epoll::new(config, pools).unwrap()
+}
