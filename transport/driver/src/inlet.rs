@@ -348,19 +348,22 @@ impl Inlet {
         sink: &mut S,
     ) -> Fed {
         while !slot.is_empty() {
-            let fed = if self.own.is_some() {
+            if self.own.is_some() {
                 if !self.widen(0, pools) {
                     return Fed::Starved;
                 }
                 self.top_up(slot);
-                self.show_own(socket, None, pools, sink)
-            } else {
-                self.show(socket, slot, sink)
-            };
+                let fed = self.show_own(socket, None, pools, sink);
+                if fed != Fed::More {
+                    return fed;
+                }
+                continue;
+            }
+            let fed = self.show(socket, slot, sink);
             if fed != Fed::More {
                 return fed;
             }
-            if self.own.is_none() && !slot.is_empty() {
+            if !slot.is_empty() {
                 let Some(lease) = pools.lease(self.need(slot.len())) else {
                     return Fed::Starved;
                 };
