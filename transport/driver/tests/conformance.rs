@@ -1,5 +1,6 @@
 //! Every scenario on every driver. A new driver is one more line at the end.
 
+#![cfg(any(feature = "epoll", feature = "uring"))]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
