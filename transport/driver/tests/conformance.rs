@@ -109,3 +109,21 @@ fn make_small_epoll(pools: ringway_driver::SharedPools) -> ringway_driver::epoll
     let config = ringway_driver::epoll::EpollConfig { sockets_max: 4 };
     ringway_driver::epoll::Epoll::new(config, pools).unwrap()
 }
+
+#[cfg(feature = "uring")]
+conformance!(uring, crate::make_uring, crate::make_small_uring);
+
+#[cfg(feature = "uring")]
+fn make_uring(pools: ringway_driver::SharedPools) -> ringway_driver::uring::Uring {
+    let config = ringway_driver::uring::UringConfig::default();
+    ringway_driver::uring::Uring::new(config, pools).unwrap()
+}
+
+#[cfg(feature = "uring")]
+fn make_small_uring(pools: ringway_driver::SharedPools) -> ringway_driver::uring::Uring {
+    let config = ringway_driver::uring::UringConfig {
+        sockets_max: 4,
+        ..Default::default()
+    };
+    ringway_driver::uring::Uring::new(config, pools).unwrap()
+}

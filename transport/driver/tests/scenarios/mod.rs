@@ -11,6 +11,7 @@ pub(crate) mod opening;
 pub(crate) mod streams;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,7 +55,6 @@ pub(crate) struct Letter {
 }
 
 /// All that a driver reported.
-#[derive(Debug)]
 pub(crate) struct Log {
     pools: SharedPools,
     pub(crate) appetite: BTreeMap<SocketId, Appetite>,
@@ -70,6 +70,23 @@ pub(crate) struct Log {
     pub(crate) too_long: Vec<(SocketId, usize, usize)>,
     pub(crate) ended: Vec<SocketId>,
     pub(crate) closed: Vec<(SocketId, CloseCause)>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lens = |(socket, bytes): (&SocketId, &Vec<u8>)| (*socket, bytes.len());
+        f.debug_struct("Log")
+            .field("connected", &self.connected)
+            .field("accepted", &self.accepted)
+            .field("accept_failed", &self.accept_failed)
+            .field("received", &self.bytes.iter().map(lens).collect::<Vec<_>>())
+            .field("bodies", &self.bodies.len())
+            .field("letters", &self.letters.len())
+            .field("sent", &self.sent)
+            .field("ended", &self.ended)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Log {

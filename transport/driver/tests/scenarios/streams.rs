@@ -122,9 +122,12 @@ pub(crate) fn large_bodies_are_received_in_place<D: Driver>(make: Make<D>) {
         assert_eq!(*socket, server);
         assert!(*body == pattern(*len, seed), "body {seed} is whole");
     }
-    // The test's own sink copies what came with the header; the driver moves only cut headers.
+    // Cut headers move, and what a driver had already received elsewhere when it learned of the body.
     let moved = copies().bytes - before.bytes;
-    assert!(moved < 300_000, "{moved} bytes were copied on the way");
+    assert!(
+        moved < stream.len() as u64 / 2,
+        "{moved} bytes were copied on the way"
+    );
 }
 
 pub(crate) fn unconsumed_bytes_are_shown_again_in_front<D: Driver>(make: Make<D>) {
