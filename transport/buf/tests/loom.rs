@@ -191,6 +191,8 @@ fn slots_come_home_once_with_all_their_writes() {
                 );
             }
         };
+        // The yield makes loom look at what the givers did before this first take, too.
+        thread::yield_now();
         take();
         for giver in givers {
             giver.join().unwrap();

@@ -230,6 +230,8 @@ impl Inlet {
 
     /// Shows a pooled slot. Gives the slot back when nothing of it is needed any more (it may still be
     /// shared by slices that the sink took); keeps it in the backlog otherwise.
+    ///
+    /// A driver feeds no socket that is switched off, but for the slot that was on its way already.
     pub fn feed<S: Sink>(
         &mut self,
         socket: SocketId,
@@ -238,17 +240,15 @@ impl Inlet {
         sink: &mut S,
     ) -> (Fed, Option<RecvBuffer>) {
         // What came earlier must be shown first, and that is `resume`'s to do.
-        if self.lent || !self.backlog.is_empty() || (self.paused && self.own.is_some()) {
+        let held = !self.backlog.is_empty() || (self.paused && self.own.is_some());
+        if self.lent || held {
             self.backlog.push_back(slot);
-            let waits_for_memory = !self.lent && !self.paused;
-            return (
-                if waits_for_memory {
-                    Fed::Starved
-                } else {
-                    Fed::Paused
-                },
-                None,
-            );
+            let fed = match (self.lent, self.paused) {
+                (true, _) => Fed::More,
+                (false, true) => Fed::Paused,
+                (false, false) => Fed::Starved,
+            };
+            return (fed, None);
         }
         self.paused = false;
         let mut slot = slot;

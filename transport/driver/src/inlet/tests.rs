@@ -298,7 +298,9 @@ impl Run<'_> {
     fn arrive(&mut self, arrival: Arrival) {
         if self.receiver.paused || !self.inlet.backlog.is_empty() {
             // An armed receive may still bring a slot after the pause; then the driver is switched on again.
-            if let Arrival::Slot(len) = arrival {
+            if let Arrival::Slot(len) = arrival
+                && self.inlet.holds_bytes()
+            {
                 self.slot(len);
             }
             self.go_on();
@@ -420,6 +422,23 @@ impl Run<'_> {
         place.spare_mut()[..got.len()].copy_from_slice(&self.stream[got.clone()]);
         place.filled(got.len());
         let left = remaining - got.len();
+        let behind = self.next(if left == 0 { 100 } else { 0 });
+        if !behind.is_empty()
+            && let Some(lease) = self.pools.lease(behind.len())
+        {
+            let mut slot = lease.into_recv();
+            slot.spare_mut()[..behind.len()].copy_from_slice(&self.stream[behind.clone()]);
+            slot.filled(behind.len());
+            let (fed, back) = self
+                .inlet
+                .feed(SOCKET, slot, self.pools, &mut self.receiver);
+            assert!(
+                fed == Fed::More && back.is_none(),
+                "it waits behind the large message"
+            );
+        } else {
+            self.delivered = behind.start;
+        }
         let fed = self
             .inlet
             .large_back(SOCKET, place, left, self.pools, &mut self.receiver);
