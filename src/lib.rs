@@ -1,1 +1,22 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # The crate
+//!
+//! This is the façade: it names the paved path and holds no logic. The parts behind it are
+//! `ringway-engine` (turn loop, connections, handles), `ringway-driver` (io_uring, epoll), `ringway-proto`
+//! (framing), `ringway-buf` (memory) and `ringway-sim` (virtual network).
 
+#![forbid(unsafe_code)]
+
+pub use ringway_engine::{
+    Acceptor, Address, AddressError, Budget, Capabilities, Claim, CloseCode, CloseReason, Closed,
+    Config, ConfigError, ConnectionId, Context, Copies, Counter, Counters, DriverChoice, DriverKind,
+    DriverStats, Engine, Event, Fact, Filter, FilterError, FilterOpened, FilterRoom, Full, Handle,
+    Handler, Idle, Instant, Lease, Limits, Link, LinkError, LinksOnly, ListenOptions, ListenerId,
+    Message, Mode, Observer, OpenError, Peer, Received, Role, SendError, Shards, ShardsConfig,
+    ShardsError, Slice, SocketOptions, StartError, Stats, Stopped, StreamConfig, TimerId, Violation,
+    block_on, copies, kind,
+};
+
+#[cfg(feature = "sim")]
+pub use ringway_engine::sim;

@@ -85,6 +85,10 @@ pub(crate) struct Outbox {
     pub(crate) ready: Chain,
     /// Bytes accepted and not reported as sent, wherever they wait.
     pub(crate) queued_bytes: usize,
+    /// Bytes given to the driver and not reported as sent.
+    pub(crate) in_driver: usize,
+    /// The open batch waits until the driver is done with the one before.
+    pub(crate) deferred: bool,
     /// Size of recent batches: chooses the next lease.
     pub(crate) batch_hint: usize,
     /// `Full` was answered; `writable` is owed.
@@ -138,6 +142,10 @@ pub(crate) struct Connection {
     pub(crate) parting: bool,
     pub(crate) role: Role,
     pub(crate) listener: Option<ListenerId>,
+    /// A timer for signs of life while paused is armed.
+    pub(crate) reassuring: bool,
+    /// When the large message under way has to be complete.
+    pub(crate) large_until: Option<Instant>,
     /// Header of the large message that is being received into its place.
     pub(crate) large: Option<Header>,
     /// First cause of its end.
@@ -173,6 +181,8 @@ impl Connection {
             parting: false,
             role,
             listener: None,
+            reassuring: false,
+            large_until: None,
             large: None,
             reason: None,
             armed_at: Instant::MAX,

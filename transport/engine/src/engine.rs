@@ -216,7 +216,7 @@ impl Engine {
     pub fn turn<H: Handler>(&mut self, handler: &mut H) -> u32 {
         let (hub, inlets) = (&mut self.hub, &mut self.inlets);
         with_driver!(&mut self.driver, driver => {
-            pass(hub, inlets, &mut **driver, handler)
+            pass(hub, inlets, &mut **driver, handler, ringway_driver::Park::No)
         })
     }
 

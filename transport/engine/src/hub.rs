@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway_buf::{Instant, Table};
 use ringway_driver::{
@@ -54,8 +55,12 @@ pub(crate) struct Settings {
     pub(crate) socket: SocketOptions,
 }
 
+/// How often a paused connection gives a sign of life. Below the shortest useful keepalive timeout.
+const PAUSED_SIGN_INTERVAL: Duration = Duration::from_secs(5);
+/// A large message has to arrive at this many bytes a second on average; slower, it counts as silence.
+const LARGE_RATE_MIN: u64 = 64 * 1024;
 /// Longest sleep while a connection waits for memory.
-const STARVED_SLEEP_MAX: std::time::Duration = std::time::Duration::from_millis(5);
+const STARVED_SLEEP_MAX: Duration = Duration::from_millis(5);
 
 pub(crate) struct Hub {
     pub(crate) settings: Rc<Settings>,
@@ -228,7 +233,13 @@ impl Hub {
     fn stream_due(&mut self, id: ConnectionId) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(id.0) else { return };
+        // While a large message goes straight into its place, the driver reports nothing: it is alive as
+        // long as it is not slower than the least rate.
+        let busy = connection.pauses.any() || connection.large_until.is_some_and(|until| now < until);
         let Some(stream) = connection.stream_mut() else { return };
+        if busy {
+            stream.heard(now);
+        }
         let Some(timeout) = stream.handle_timeout(&self.settings.stream, now) else {
             if stream.wants_transmit() {
                 self.mark_dirty(id);
@@ -300,17 +311,42 @@ impl Hub {
         Some((connection, closed))
     }
 
+    /// Until when a large message of this size has to be complete.
+    pub(crate) fn large_until(&self, bytes: usize) -> Instant {
+        let longest = Duration::from_secs(bytes as u64 / LARGE_RATE_MIN);
+        self.now + self.settings.stream.keepalive_timeout + longest
+    }
+
     /// Switches receiving on or off to match the reasons to pause.
     pub(crate) fn settle_reading(&mut self, id: ConnectionId, was_paused: bool) {
-        let Some(connection) = self.connections.get(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else { return };
         let paused = connection.pauses.any();
         let Some(socket) = connection.socket else { return };
         if paused == was_paused || !connection.is_live() {
             return;
         }
         self.actions.push(Action::Read(socket, !paused));
+        if paused && !std::mem::replace(&mut connection.reassuring, true) {
+            self.timers.arm(self.now + PAUSED_SIGN_INTERVAL, Due::Paused(id));
+        }
         if !paused && connection.filter.is_some() {
             self.replay.push(id);
+        }
+    }
+
+    /// A paused connection reads no pings, so it answers none: a PAD now and then tells the peer that it
+    /// lives. Its own keepalive counts the pause as hearing, since silence is its own doing.
+    pub(crate) fn reassure(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        connection.reassuring = connection.pauses.any() && connection.is_live();
+        if !connection.reassuring {
+            return;
+        }
+        if let Some(stream) = connection.stream_mut().filter(|stream| stream.is_open()) {
+            stream.heard(now);
+            self.timers.arm(now + PAUSED_SIGN_INTERVAL, Due::Paused(id));
+            self.pad(id);
         }
     }
 

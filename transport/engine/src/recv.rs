@@ -92,6 +92,7 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
         let Some(id) = self.hub.sockets.connection(socket) else { return Want::Nothing };
         let served = self.serve(id, |hub, handler| {
             let Some(connection) = hub.connections.get_mut(id.0) else { return };
+            connection.large_until = None;
             if let (Some(header), true) = (connection.large.take(), connection.is_live()) {
                 deliver(hub, handler, id, header, &buffer, 0);
             }
@@ -302,6 +303,7 @@ fn large(
         hub.starve(id);
         return Want::Nothing;
     };
+    let until = hub.large_until(body_bytes);
     let Some(connection) = hub.connections.get_mut(id.0) else { return Want::Nothing };
     let mut place = lease.into_recv();
     place.rewind(0);
@@ -311,6 +313,7 @@ fn large(
     place.filled(copied);
     buffer.consume(copied);
     connection.large = Some(header);
+    connection.large_until = Some(until);
     let remaining = body_bytes - copied;
     if !directed && let Some(filtered) = &mut connection.filter {
         filtered.gather = Some((place, remaining));
@@ -435,6 +438,7 @@ pub(crate) fn plaintext<H: Handler>(hub: &mut Hub, handler: &mut H, id: Connecti
             }
             let whole = filtered.gather.take();
             filtered.stage.keep(plain);
+            connection.large_until = None;
             if let (Some((place, _)), Some(header)) = (whole, connection.large.take()) {
                 deliver(hub, handler, id, header, &place, 0);
             }

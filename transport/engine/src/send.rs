@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 
 use ringway_buf::{Chain, Segment, Slice};
-use ringway_driver::Driver;
+use ringway_driver::{Burst, Driver};
 use ringway_proto::{FRAME_ALIGN, HEADER_BYTES, Header, TRANSMIT_BYTES_MAX, kind, padded};
 
 use crate::connection::{Carrier, Connection, Outbox};
@@ -249,6 +249,14 @@ impl Hub {
         }
     }
 
+    /// Sends an empty PAD frame: a room that nobody commits.
+    pub(crate) fn pad(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        if connection.outbox.room(HEADER_BYTES, usize::MAX, &self.pools).is_some() {
+            self.mark_dirty(id);
+        }
+    }
+
     /// Adds the framing machine's control frames to the open batch.
     pub(crate) fn transmit(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id.0) else { return };
@@ -278,9 +286,19 @@ impl Hub {
             let Some(connection) = self.connections.get_mut(id.0) else { continue };
             connection.dirty = false;
             let Some(socket) = connection.socket else { continue };
+            let live = connection.is_live();
             let outbox = &mut connection.outbox;
+            if outbox.in_driver > 0 && live {
+                // The kernel takes no more now: go on filling this batch instead of queueing a small one.
+                outbox.deferred = true;
+                continue;
+            }
             if let Carrier::Datagram(datagrams) = &mut connection.carrier {
-                datagrams.flush(|burst| driver.send_to(socket, burst), &self.pools);
+                let send = |burst: Burst| {
+                    outbox.in_driver += burst.lease.len();
+                    driver.send_to(socket, burst);
+                };
+                datagrams.flush(send, &self.pools);
                 continue;
             }
             let batch = outbox.open.as_ref().map_or(0, Lease::len) + outbox.ready.bytes();
@@ -291,6 +309,7 @@ impl Hub {
                     if let Carrier::Stream(stream) = &mut connection.carrier {
                         stream.sent(self.now);
                     }
+                    outbox.in_driver += outbox.ready.bytes();
                     driver.send(socket, &mut outbox.ready);
                 }
                 continue;
@@ -300,6 +319,7 @@ impl Hub {
             let failed = filtered.stage.seal(&mut outbox.ready, &mut sealed, &self.pools).err();
             outbox.queued_bytes -= plain - outbox.ready.bytes();
             outbox.queued_bytes += sealed.bytes();
+            outbox.in_driver += sealed.bytes();
             driver.send(socket, &mut sealed);
             if let Some(error) = failed {
                 self.close(id, None, CloseReason::Filter(error));
@@ -325,7 +345,14 @@ impl Hub {
         let low_bytes = self.settings.limits.queue_bytes_max / 2;
         let Some(connection) = self.connections.get_mut(id.0) else { return false };
         let outbox = &mut connection.outbox;
+        debug_assert!(bytes <= outbox.in_driver, "the driver sent what it was given");
+        outbox.in_driver = outbox.in_driver.saturating_sub(bytes);
         outbox.queued_bytes = outbox.queued_bytes.saturating_sub(bytes);
+        if outbox.in_driver == 0 && std::mem::take(&mut outbox.deferred) && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        let outbox = &mut connection.outbox;
         if outbox.full && outbox.queued_bytes <= low_bytes && connection.is_live() {
             connection.outbox.full = false;
             return true;

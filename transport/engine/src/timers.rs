@@ -19,6 +19,8 @@ pub struct TimerId(pub(crate) Id);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     Connection(ConnectionId),
+    /// A connection that is paused gives a sign of life.
+    Paused(ConnectionId),
     Listener(ListenerId),
     User(TimerId),
 }
@@ -79,7 +81,7 @@ impl Timers {
         let user = &self.user;
         self.heap.retain(|Reverse((_, due))| match due {
             Due::User(TimerId(id)) => user.get(*id).is_some(),
-            Due::Connection(_) | Due::Listener(_) => true,
+            Due::Connection(_) | Due::Paused(_) | Due::Listener(_) => true,
         });
     }
 }

@@ -1,7 +1,7 @@
 //! One pass of the loop.
 
 use ringway_buf::Instant;
-use ringway_driver::{Close, Driver, Park};
+use ringway_driver::{Close, Driver, Incoming, Park, SocketOptions};
 
 use crate::connection::Carrier;
 use crate::context::Context;
@@ -32,19 +32,22 @@ pub(crate) fn pass<D: Driver, H: Handler>(
     inlets: &mut Inlets,
     driver: &mut D,
     handler: &mut H,
+    park: Park,
 ) -> u32 {
     hub.work = 0;
     hub.turn += 1;
     hub.now = driver.now();
-    if hub.shared.bell.rang() && hub.shared.bell.unpark() {
-        hub.work += 1;
-        commands(hub, inlets, driver, handler);
+    if hub.shared.bell.rang() {
+        commands(hub, inlets, driver);
     }
     if !hub.starved.is_empty() && hub.memory_came_back() {
         hub.feed_starved();
     }
-    driver.poll(Park::No, &mut TurnSink { hub, handler });
-    if hub.work > TURN_EVENTS_STALE {
+    driver.poll(park, &mut TurnSink { hub, handler });
+    if park != Park::No {
+        hub.now = driver.now();
+        commands(hub, inlets, driver);
+    } else if hub.work > TURN_EVENTS_STALE {
         hub.now = driver.now();
     }
     if hub.timers.next().is_some_and(|at| at <= hub.now) {
@@ -55,6 +58,19 @@ pub(crate) fn pass<D: Driver, H: Handler>(
         hub.publish();
     }
     hub.work
+}
+
+/// Like [`pass`], but sleeps until something happens or `limit` is reached, unless something waits already.
+pub(crate) fn sleep<D: Driver, H: Handler>(
+    hub: &mut Hub,
+    inlets: &mut Inlets,
+    driver: &mut D,
+    handler: &mut H,
+    limit: Option<Instant>,
+) -> u32 {
+    // Whoever rings from here on wakes the driver; who rang before makes `park` fail.
+    let park = if hub.has_work() || !hub.shared.bell.park() { Park::No } else { hub.park(limit) };
+    pass(hub, inlets, driver, handler, park)
 }
 
 /// Does what the turn's events asked for, until nothing is left to do.
@@ -122,7 +138,10 @@ fn admit<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H) 
             entry.rest = crate::listener::ACCEPT_REST_MIN;
             entry.next_engine()
         });
-        let (Some(target), Some(true)) = (target, wanted) else { continue };
+        let (Some(target), Some(true)) = (target, wanted) else {
+            discard(driver, incoming);
+            continue;
+        };
         let (incoming, peer) = match target {
             Some(handle) => match handle.adopt(incoming, peer) {
                 Ok(()) => continue,
@@ -135,11 +154,24 @@ fn admit<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H) 
     }
 }
 
+/// Closes a connection that nobody takes.
+fn discard<D: Driver>(driver: &mut D, incoming: Incoming) {
+    match incoming {
+        Incoming::Fd(socket) => drop(socket),
+        // A simulated end has no destructor: only its driver can close it.
+        other => {
+            if let Ok(socket) = driver.adopt(other, &SocketOptions::default()) {
+                driver.close(socket, Close::Abort);
+            }
+        }
+    }
+}
+
 fn adopt<D: Driver>(
     hub: &mut Hub,
     driver: &mut D,
     listener: Option<crate::ListenerId>,
-    incoming: ringway_driver::Incoming,
+    incoming: Incoming,
     _peer: Option<ringway_driver::Address>,
 ) {
     let limits = hub.settings.limits;
@@ -153,6 +185,7 @@ fn adopt<D: Driver>(
         None
     };
     if let Some(limit) = refused {
+        discard(driver, incoming);
         hub.emit(&Event::Refused { limit });
         return;
     }
@@ -183,13 +216,12 @@ fn adopt<D: Driver>(
     hub.live(id);
 }
 
-/// Takes commands of other threads, a bounded number.
-fn commands<D: Driver, H: Handler>(
-    hub: &mut Hub,
-    inlets: &mut Inlets,
-    driver: &mut D,
-    handler: &mut H,
-) {
+/// Answers the bell: takes commands of other threads, a bounded number.
+fn commands<D: Driver>(hub: &mut Hub, inlets: &mut Inlets, driver: &mut D) {
+    if !hub.shared.bell.unpark() {
+        return;
+    }
+    hub.work += 1;
     let mut taken = 0;
     while taken < TURN_COMMANDS_MAX {
         let Some(command) = inlets.commands.pop() else { break };
@@ -206,13 +238,11 @@ fn commands<D: Driver, H: Handler>(
         taken += 1;
         hub.attend_link(link);
     }
-    hub.work += u32::try_from(taken).unwrap_or(u32::MAX);
     if !inlets.commands.is_empty() || !inlets.links.is_empty() {
         // Not all fitted into this turn: ring for the next one.
         let woken = hub.shared.bell.ring();
         debug_assert!(!woken, "the engine is awake");
     }
-    let _ = handler;
 }
 
 fn command_of<D: Driver>(hub: &mut Hub, driver: &mut D, command: Command) {
@@ -258,6 +288,7 @@ fn timers<H: Handler>(hub: &mut Hub, handler: &mut H) {
         let Some((at, due)) = hub.timers.pop(hub.now) else { return };
         match due {
             Due::Connection(id) => hub.due(id, at),
+            Due::Paused(id) => hub.reassure(id),
             Due::Listener(id) => {
                 if let Some(listener) = hub.listener_mut(id) {
                     let socket = listener.socket;
@@ -272,27 +303,4 @@ fn timers<H: Handler>(hub: &mut Hub, handler: &mut H) {
             }
         }
     }
-}
-
-/// Sleeps until something happens or `limit` is reached, unless something waits already.
-pub(crate) fn sleep<D: Driver, H: Handler>(
-    hub: &mut Hub,
-    inlets: &mut Inlets,
-    driver: &mut D,
-    handler: &mut H,
-    limit: Option<Instant>,
-) -> u32 {
-    if hub.has_work() || !hub.shared.bell.park() {
-        return pass(hub, inlets, driver, handler);
-    }
-    let park = hub.park(limit);
-    hub.work = 0;
-    hub.turn += 1;
-    driver.poll(park, &mut TurnSink { hub, handler });
-    let mut work = hub.work;
-    if hub.shared.bell.unpark() {
-        work += 1;
-        commands(hub, inlets, driver, handler);
-    }
-    work + pass(hub, inlets, driver, handler)
 }
