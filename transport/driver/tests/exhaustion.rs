@@ -71,6 +71,8 @@ fn accepting_recovers_when_descriptors_are_back<D: Driver>(make: Make<D>) {
         (listener, Some(libc::EMFILE))
     );
     assert!(world.log.accepted.is_empty());
+    drop(hoard.pop());
+    let second = TcpStream::connect(address.socket_addr().unwrap()).unwrap();
     world.settle();
     assert_eq!(
         world.log.accept_failed.len(),
@@ -84,8 +86,8 @@ fn accepting_recovers_when_descriptors_are_back<D: Driver>(make: Make<D>) {
     drop(hoard);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     world.driver.read(listener, true);
-    world.until("who waited", |log| log.accepted.len() == 1);
-    drop(client);
+    world.until("who waited", |log| log.accepted.len() == 2);
+    drop((client, second));
     assert!(!world.log.is_closed(listener));
 }
 

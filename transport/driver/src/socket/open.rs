@@ -405,3 +405,70 @@ where
 {
     Ok(setsockopt(fd, option, value)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(fd: &OwnedFd, level: i32, name: i32) -> i32 {
+        sys::option(fd.as_fd(), level, name).unwrap()
+    }
+
+    fn assert_ready(fd: &OwnedFd) {
+        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+        assert!(flags.contains(OFlag::O_NONBLOCK), "non-blocking");
+        let flags = FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC), "close-on-exec");
+    }
+
+    #[test]
+    fn every_way_to_a_tcp_socket_sets_its_options() {
+        let (listener, address) = listen(
+            &"tcp://127.0.0.1:0".parse().unwrap(),
+            &ListenOptions::default(),
+        )
+        .unwrap();
+        let options = SocketOptions {
+            send_buffer_bytes: Some(100_000),
+            recv_buffer_bytes: Some(50_000),
+            ..SocketOptions::default()
+        };
+        let (connected, _) = connect_start(&address, &options).unwrap();
+        let foreign = std::net::TcpStream::connect(address.socket_addr().unwrap()).unwrap();
+        let adopted = adopt(foreign.into(), &options).unwrap();
+        assert_eq!((adopted.kind, adopted.peer), (Kind::Stream, Some(address)));
+        let (accepted, _) = accept(listener.as_fd()).unwrap();
+        for fd in [&listener, &connected, &adopted.fd, &accepted] {
+            assert_ready(fd);
+            assert_eq!(option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+        }
+        for fd in [&connected, &adopted.fd] {
+            // The kernel doubles what it is asked for, to cover its own bookkeeping.
+            assert_eq!(option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF), 200_000);
+            assert_eq!(option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF), 100_000);
+        }
+    }
+
+    #[test]
+    fn no_udp_socket_lets_its_datagrams_be_fragmented() {
+        for host in ["127.0.0.1", "[::1]"] {
+            let address = format!("udp://{host}:0").parse().unwrap();
+            let (bound, address) = bind_udp(&address, &ListenOptions::default()).unwrap();
+            let connected = connect_udp(&address, &SocketOptions::default()).unwrap();
+            let foreign = std::net::UdpSocket::bind((address.socket_addr().unwrap().ip(), 0));
+            let adopted = adopt(foreign.unwrap().into(), &SocketOptions::default()).unwrap();
+            assert_eq!((adopted.kind, adopted.peer), (Kind::Datagram, None));
+            for fd in [&bound, &connected, &adopted.fd] {
+                assert_ready(fd);
+                let (v4, v6) = (libc::IPPROTO_IP, libc::IPPROTO_IPV6);
+                assert_eq!(option(fd, v4, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DO);
+                if address.socket_addr().unwrap().is_ipv6() {
+                    assert_eq!(
+                        option(fd, v6, libc::IPV6_MTU_DISCOVER),
+                        libc::IPV6_PMTUDISC_DO
+                    );
+                }
+            }
+        }
+    }
+}

@@ -178,6 +178,28 @@ pub(crate) fn the_peers_end_leaves_our_direction_open<D: Driver>(make: Make<D>) 
     assert_eq!(answer, b"heard");
 }
 
+pub(crate) fn bytes_and_end_that_come_together_are_both_heard<D: Driver>(make: Make<D>) {
+    for unix in [false, true] {
+        let mut world = World::new(make);
+        let socket = if unix {
+            let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+            far.write_all(b"last words").unwrap();
+            let options = SocketOptions::default();
+            world
+                .driver
+                .adopt(ringway_driver::Incoming::Fd(near.into()), &options)
+                .unwrap()
+        } else {
+            let (socket, mut peer) = foreign(&mut world, &SocketOptions::default());
+            peer.write_all(b"last words").unwrap();
+            socket
+        };
+        world.driver.read(socket, true);
+        world.doze_until("the end", |log| log.ended.contains(&socket));
+        assert_eq!(world.take(socket), b"last words");
+    }
+}
+
 pub(crate) fn stale_ids_are_ignored<D: Driver>(make: Make<D>) {
     let mut world = World::new(make);
     let (client, server) = world.pair("tcp://127.0.0.1:0");

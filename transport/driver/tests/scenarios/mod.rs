@@ -291,6 +291,20 @@ impl<D: Driver> World<D> {
         }
     }
 
+    /// Like [`until`](Self::until), but always ready to sleep: what is not announced is not found by chance.
+    pub(crate) fn doze_until(&mut self, what: &str, done: impl Fn(&Log) -> bool) {
+        let mut naps = 0;
+        while !done(&self.log) {
+            self.spins = SPINS;
+            naps = if self.turn() { naps + 1 } else { 0 };
+            assert!(
+                naps < NAPS_MAX,
+                "slept in vain until {what}; {:#?}",
+                self.log
+            );
+        }
+    }
+
     /// Turns until nothing happens any more: what is shown now stays so.
     pub(crate) fn settle(&mut self) {
         let mut quiet = 0;

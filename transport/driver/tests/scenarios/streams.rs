@@ -37,20 +37,13 @@ pub(crate) fn eight_mebibytes_come_back_over_tcp<D: Driver>(make: Make<D>) {
 }
 
 pub(crate) fn eight_mebibytes_come_back_over_unix<D: Driver>(make: Make<D>) {
-    echo(
-        make,
-        &format!(
-            "unix://@ringway-echo-{}-{}",
-            std::process::id(),
-            type_name::<D>()
-        ),
-        8 << 20,
-    );
+    echo(make, &abstract_name::<D>("echo"), 8 << 20);
 }
 
-/// Abstract names are shared by all tests of the machine; the driver's type keeps them apart.
-fn type_name<D>() -> &'static str {
-    std::any::type_name::<D>().rsplit("::").next().unwrap()
+/// Abstract names are shared by all of the machine; process and driver type keep them apart.
+fn abstract_name<D>(what: &str) -> String {
+    let driver = std::any::type_name::<D>().len();
+    format!("unix://@ringway-{what}-{}-{driver}", std::process::id())
 }
 
 pub(crate) fn many_small_messages_ping_and_pong<D: Driver>(make: Make<D>) {
@@ -68,6 +61,26 @@ pub(crate) fn many_small_messages_ping_and_pong<D: Driver>(make: Make<D>) {
     let stats = *world.driver.stats();
     assert_eq!(stats.stale, 0);
     assert_eq!(stats.faults, 0);
+}
+
+pub(crate) fn parked_ends_ping_and_pong<D: Driver>(make: Make<D>) {
+    for address in ["tcp://127.0.0.1:0".to_owned(), abstract_name::<D>("parked")] {
+        let mut world = World::new(make);
+        let (client, server) = world.pair(&address);
+        for round in 0..200 {
+            let message = pattern(1 + 97 * round as usize, round);
+            world.send(client, &message);
+            world.doze_until("the request", |log| {
+                log.received_bytes(server) == message.len()
+            });
+            assert!(world.take(server) == message);
+            world.send(server, &message);
+            world.doze_until("the response", |log| {
+                log.received_bytes(client) == message.len()
+            });
+            assert!(world.take(client) == message);
+        }
+    }
 }
 
 pub(crate) fn two_drivers_on_one_thread_take_turns<D: Driver>(make: Make<D>) {
