@@ -379,7 +379,7 @@ const WORKSHOP: &[&str] = &[
     concat!("Done ", "when"),
     concat!("another hel", "per"),
     concat!("other hel", "pers"),
-    concat!("lang", "uage model"),
+    concat!("language", " model"),
     concat!("Cla", "ude"),
     concat!("A", "I-generated"),
 ];
