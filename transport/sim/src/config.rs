@@ -94,7 +94,7 @@ impl NetConfig {
     #[must_use]
     pub fn swarm(seed: u64) -> Self {
         let mut draw = Draw(Rng::split(seed, Concern::Swarm, 0));
-        let perfect = Self::perfect();
+        let mtu_bytes = draw.pick([1200, 1452, 8952, 65_507]);
         Self {
             stream: StreamLink {
                 connect_delay: draw.span(1, 50_000),
@@ -106,8 +106,8 @@ impl NetConfig {
                 delay: draw.span(1, 50_000),
                 jitter: draw.span(1, 5_000).max,
                 bandwidth_bytes_per_s: draw.pick([0, 0, 1_000_000_000, 20_000_000]),
-                mtu_bytes: draw.pick([1200, 1452, 8952, 65_507]),
-                queue_bytes: draw.pick([64 * 1024, 256 * 1024, 1024 * 1024, 4 * 1024 * 1024]),
+                mtu_bytes,
+                queue_bytes: draw.pick([4 * 1024, 64 * 1024, 256 * 1024, 4 * 1024 * 1024]),
                 ecn_threshold_bytes: draw.pick([0, 0, 16 * 1024, 64 * 1024]),
             },
             habits: Habits {
@@ -116,7 +116,7 @@ impl NetConfig {
             },
             faults: Faults {
                 stream: draw.stream_faults(),
-                datagram: draw.datagram_faults(perfect.datagram.mtu_bytes),
+                datagram: draw.datagram_faults(mtu_bytes),
                 driver: draw.driver_faults(),
             },
         }
@@ -137,10 +137,10 @@ impl Draw {
         choices[usize::try_from(self.0.below(4)).unwrap_or(0)]
     }
 
-    /// Zero in half of all draws, else spread evenly over the orders of magnitude up to `max` in a million.
+    /// Zero in half of all draws, else up to `max` in a million, small chances as likely as large ones.
     fn chance(&mut self, max: u32) -> Chance {
         let on = self.0.hits(Chance::percent(50));
-        let parts = self.0.between(1, u64::from(max)) >> self.0.below(8);
+        let parts = self.0.between(1, u64::from(max)) >> self.0.below(5);
         let parts = u32::try_from(parts).unwrap_or(max).max(1);
         if on {
             Chance::parts(parts)
@@ -158,16 +158,16 @@ impl Draw {
 
     fn stream_faults(&mut self) -> StreamFaults {
         StreamFaults {
-            reset: self.chance(20_000),
+            reset: self.chance(50_000),
             stall: self.chance(50_000),
             stall_time: self.span(1_000, 5_000_000),
             partial_read: self.chance(900_000),
             partial_write: self.chance(900_000),
             chunk_bytes_max: self.pick([7, 64, 1000, 16 * 1024]),
-            half_open: self.chance(100_000),
+            half_open: self.chance(300_000),
             half_open_bytes_max: self.pick([0, 100, 4096, 65_536]),
-            connect_refused: self.chance(200_000),
-            connect_silent: self.chance(100_000),
+            connect_refused: self.chance(500_000),
+            connect_silent: self.chance(300_000),
         }
     }
 
@@ -183,7 +183,7 @@ impl Draw {
             corrupt: self.chance(20_000),
             truncate: self.chance(20_000),
             ecn_mark: self.chance(200_000),
-            black_hole_bytes: self.pick([0, 0, 0, mtu_bytes]),
+            black_hole_bytes: self.pick([0, 0, 0, mtu_bytes / 2]),
         }
     }
 

@@ -59,8 +59,7 @@ impl Rng {
     /// A number in `0..bound`; 0 for a bound of 0. The bias is below `bound / 2^64`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.bits()) * u128::from(bound);
-        let upper = (product >> 64) as u64;
-        upper
+        (product >> 64) as u64
     }
 
     /// A number in `min..=max`; `min` when they are swapped.
