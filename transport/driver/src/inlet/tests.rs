@@ -361,7 +361,7 @@ impl Run<'_> {
             None => {
                 self.starved += 1;
                 self.hoard.clear();
-                return;
+                return self.slot(len);
             }
             Some(Target::One(room)) => {
                 assert!(!room.is_empty(), "room to receive");
@@ -520,8 +520,7 @@ fn check(case: &Case, budget_bytes: usize, bounded_copies: bool) {
             .iter()
             .all(|arrival| matches!(arrival, Arrival::Starve))
         {
-            run.hoard.clear();
-            run.direct(500);
+            run.arrive(Arrival::Slot(500));
         }
         if turn % 64 == 63 {
             // Slices that hold the last memory are let go in the end.
