@@ -153,17 +153,13 @@ impl<R: Ring> Uring<R> {
         }
         let deadline = self.monotonic() + limit;
         self.flight.drop_deferred();
+        self.flight.cancel_each();
         loop {
             self.reap();
-            if self.flight.is_empty() {
-                break;
-            }
             let now = self.monotonic();
-            if now >= deadline {
+            if self.flight.is_empty() || now >= deadline {
                 break;
             }
-            // Again and again: an operation that is being retried at this moment is missed by a cancel.
-            self.flight.cancel_all();
             self.enter(Park::Until(Some((now + REAP_WAIT).min(deadline))));
         }
         let clean = self.flight.is_empty();
@@ -181,6 +177,8 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Takes completions and frees what they end, without showing anything.
+    ///
+    /// A cancel may miss an operation that is being retried at that moment; `discard` asks again then.
     fn reap(&mut self) {
         while let Some(completion) = self.flight.ring.next() {
             self.flight.discard(completion);

@@ -6,6 +6,8 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub mod faulty;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -17,7 +19,7 @@ use ringway_driver::{
 };
 
 /// Turns after which a test that makes no progress fails.
-pub const TURNS_MAX: usize = 2_000_000;
+pub const TURNS_MAX: usize = 500_000;
 
 /// What the recorder does with stream bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,18 @@ pub enum Taste {
     KeepsSlices,
     /// Counts and consumes; allocates nothing.
     Counts,
+    /// Takes the stream for frames (length, body) and has large bodies received into place.
+    Frames,
+}
+
+/// Bodies from this length on are asked for with `Want::Large`.
+pub const LARGE_BYTES: usize = 64 * 1024;
+
+/// A frame as `Taste::Frames` reads it.
+pub fn frame(body: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
 }
 
 /// One socket's events.
@@ -56,6 +70,8 @@ pub struct Recorder {
     pub woke: usize,
     /// Answers `Want::Nothing` to received bytes.
     pub refuses: bool,
+    /// Where large bodies go.
+    pub pools: Option<SharedPools>,
 }
 
 impl Recorder {
@@ -68,6 +84,7 @@ impl Recorder {
             events: 0,
             woke: 0,
             refuses: false,
+            pools: None,
         }
     }
 
@@ -80,6 +97,38 @@ impl Recorder {
 
     pub fn of(&self, id: SocketId) -> &Log {
         self.logs.get(&id).expect("a log of this socket")
+    }
+
+    fn frames(&mut self, socket: SocketId, buffer: &mut RecvBuffer) -> Want {
+        loop {
+            let Some(len) = buffer
+                .bytes()
+                .first_chunk()
+                .map(|len| u32::from_le_bytes(*len))
+            else {
+                return Want::More(4);
+            };
+            let len = len as usize;
+            if len >= LARGE_BYTES {
+                let lease = self
+                    .pools
+                    .as_ref()
+                    .unwrap()
+                    .lease(len)
+                    .expect("room for a body");
+                buffer.consume(4);
+                return Want::Large {
+                    buffer: lease.into_recv(),
+                    remaining: len,
+                };
+            }
+            if buffer.len() < 4 + len {
+                return Want::More(4 + len);
+            }
+            let log = self.log(socket);
+            log.bytes.extend_from_slice(&buffer.bytes()[4..4 + len]);
+            buffer.consume(4 + len);
+        }
     }
 
     pub fn closed(&self, id: SocketId) -> bool {
@@ -110,6 +159,9 @@ impl Sink for Recorder {
             return Want::Nothing;
         }
         let taste = self.taste;
+        if taste == Taste::Frames {
+            return self.frames(socket, buffer);
+        }
         if taste == Taste::KeepsSlices {
             let slice = buffer.share(0..buffer.len()).expect("all of it");
             self.slices.push(slice);
@@ -173,15 +225,21 @@ impl Node {
     pub fn with(taste: Taste, config: UringConfig, mode: Mode, budget_bytes: usize) -> Self {
         let pools = pools(mode, budget_bytes);
         let driver = Uring::new(config, Rc::clone(&pools)).expect("io_uring works here");
-        Self {
-            driver,
-            pools,
-            sink: Recorder::new(taste),
-        }
+        Self::of(driver, pools, taste)
     }
 }
 
 impl<R: Ring> Node<R> {
+    pub fn of(driver: Uring<R>, pools: SharedPools, taste: Taste) -> Self {
+        let mut sink = Recorder::new(taste);
+        sink.pools = Some(Rc::clone(&pools));
+        Self {
+            driver,
+            pools,
+            sink,
+        }
+    }
+
     pub fn poll(&mut self) -> u32 {
         self.driver.poll(Park::No, &mut self.sink)
     }
@@ -210,13 +268,14 @@ impl<R: Ring> Node<R> {
         let accepted = std::mem::take(&mut self.sink.accepted);
         accepted
             .into_iter()
-            .map(|(_, incoming)| {
+            .filter_map(|(_, incoming)| {
+                // The peer may be gone already; the socket is closed then.
                 let id = self
                     .driver
                     .adopt(incoming, &SocketOptions::default())
-                    .unwrap();
+                    .ok()?;
                 self.driver.read(id, true);
-                id
+                Some(id)
             })
             .collect()
     }
@@ -274,8 +333,18 @@ pub fn pair<A: Ring, B: Ring>(
     b: &mut Node<B>,
     address: &str,
 ) -> (SocketId, SocketId) {
+    pair_with(a, b, address, &SocketOptions::default())
+}
+
+/// The same with options for the connecting side.
+pub fn pair_with<A: Ring, B: Ring>(
+    a: &mut Node<A>,
+    b: &mut Node<B>,
+    address: &str,
+    options: &SocketOptions,
+) -> (SocketId, SocketId) {
     let (listener, address) = b.listen(address);
-    let near = a.connect(&address);
+    let near = a.driver.connect(&address, options).unwrap();
     a.driver.read(near, true);
     let mut far = None;
     run(a, b, |a, b| {
@@ -290,7 +359,12 @@ pub fn pair<A: Ring, B: Ring>(
 /// Reproducible bytes.
 pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut random = Random(seed | 1);
-    (0..len).map(|_| random.next() as u8).collect()
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&random.next().to_le_bytes()[..6]);
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 /// xorshift64*: enough for tests, and the same everywhere.
