@@ -64,7 +64,7 @@ impl Pools {
     pub fn new(config: PoolsConfig) -> Self {
         let budget = Budget::new(config.budget_bytes);
         let small = [(SMALL_BYTES, 64), (MIDDLE_BYTES, 32), (LARGE_BYTES, 8)];
-        let huge = (0..HUGE_CLASSES).map(|step| ((2 * LARGE_BYTES << step) + EXTRA_BYTES, 1));
+        let huge = (0..HUGE_CLASSES).map(|step| (((2 * LARGE_BYTES) << step) + EXTRA_BYTES, 1));
         let classes = small
             .into_iter()
             .chain(huge)

@@ -19,7 +19,7 @@ pub enum Mode {
     /// Leaves it alone: the production setting.
     #[default]
     Plain,
-    /// Fills it with [`POISON`] when it comes back and checks the fill when it goes out again.
+    /// Fills it with one byte value when it comes back and checks the fill when it goes out again.
     ///
     /// A write through a stale address panics at the next lease; bytes of another connection can't leak.
     Poison,

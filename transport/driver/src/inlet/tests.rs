@@ -19,7 +19,7 @@ const SOCKET: SocketId = SocketId(Id::from_parts(0, 1));
 /// Byte `offset` of the stream, in all messages: position-dependent, so that a shift shows.
 fn byte_at(offset: usize) -> u8 {
     let mixed = (offset as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    mixed as u8
+    mixed.to_le_bytes()[0]
 }
 
 /// The stream of messages with bodies of these sizes.
@@ -100,7 +100,7 @@ impl Sink for Receiver<'_> {
                 return Want::Nothing;
             }
             let Some(header) = buffer.bytes().first_chunk::<HEADER>().copied() else {
-                self.asked = if buffer.is_empty() && self.messages % 2 == 0 {
+                self.asked = if buffer.is_empty() && self.messages.is_multiple_of(2) {
                     0
                 } else {
                     HEADER
