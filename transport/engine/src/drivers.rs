@@ -8,6 +8,13 @@ use crate::error::StartError;
 /// Overrides [`DriverChoice::Auto`]: `uring` or `epoll`.
 const DRIVER_VARIABLE: &str = "RINGWAY_DRIVER";
 
+/// Part of the memory budget that io_uring's receive slots may take: one in this many bytes.
+#[cfg(feature = "uring")]
+const SLOTS_SHARE: usize = 8;
+/// Bytes of a receive slot.
+#[cfg(feature = "uring")]
+const SLOT_BYTES: usize = 16 * 1024;
+
 /// One of the compiled drivers.
 #[derive(Debug)]
 pub(crate) enum AnyDriver {
@@ -70,7 +77,15 @@ fn sockets_max(limits: &Limits) -> usize {
 #[cfg(feature = "uring")]
 fn uring(limits: &Limits, pools: SharedPools) -> Result<AnyDriver, StartError> {
     use ringway_driver::uring::{Uring, UringConfig};
-    let config = UringConfig { sockets_max: sockets_max(limits), ..UringConfig::default() };
+    let defaults = UringConfig::default();
+    // Receive slots may take an eighth of the budget: the rest is for messages and send queues.
+    let slots = (limits.budget_bytes / SLOTS_SHARE / SLOT_BYTES).clamp(1, usize::from(u16::MAX));
+    let slots = u16::try_from(1_usize << slots.ilog2()).unwrap_or(defaults.slots_max);
+    let config = UringConfig {
+        sockets_max: sockets_max(limits),
+        slots_max: slots.min(defaults.slots_max),
+        ..defaults
+    };
     Ok(AnyDriver::Uring(Box::new(Uring::new(config, pools)?)))
 }
 
