@@ -1,1 +1,51 @@
-fn main() {}
+//! The command `ringway`: shows what this kernel offers, echoes, pings, measures.
+//!
+//! A user of the library like any other: everything goes through the façade crate. Above it there is only a
+//! person or a script; exit codes are 0 (fine), 1 (a peer or a measurement failed) and 2 (wrong usage).
+//!
+//! `unsafe` stands in two files: the hand-written baseline's system calls (`bench/raw/sys.rs`) and the
+//! counting allocator (`bench/allocations.rs`).
+#![deny(unsafe_code)]
+
+mod args;
+mod bench;
+mod demo;
+mod failure;
+mod machine;
+mod output;
+mod ping;
+mod probe;
+mod serve;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+use crate::bench::allocations::Counting;
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Probe(probe) => probe::run(&probe),
+        Command::Serve(serve) => serve::run(&serve),
+        Command::Ping(ping) => ping::run(&ping),
+        Command::Bench(bench) => bench::run(&bench),
+        Command::Demo(demo) => demo::run(&demo),
+        Command::BenchPeer(peer) => bench::peer::run(&peer),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as `head` does: nothing failed.
+        Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure);
+            failure.exit_code()
+        }
+    }
+}

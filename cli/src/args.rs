@@ -1,0 +1,203 @@
+//! What may be written behind `ringway`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ringway::Address;
+
+use crate::bench::plan::{Driver, Policy, Transport, Workload};
+
+/// Messages between processes with the least latency and CPU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringway",
+    version,
+    about,
+    after_help = "Addresses are tcp://host:port, unix:///path, unix://@name and udp://host:port; port 0 lets the \
+                  kernel choose.\n\nExit codes: 0 fine, 1 a peer or a measurement failed, 2 wrong usage."
+)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what this kernel offers, which driver is chosen, and why not the other
+    Probe(Probe),
+    /// Echo every message back, on any number of addresses, until Ctrl-C
+    Serve(Serve),
+    /// Measure the round trip to a `ringway serve`, like ping
+    Ping(Ping),
+    /// Measure ringway beside hand-written sockets of the same shape
+    #[command(after_help = BENCH_HELP)]
+    Bench(Bench),
+    /// Show everything within 30 seconds and write a report with charts
+    Demo(Demo),
+    /// The other process of a measurement; started by `bench` and `demo`
+    #[command(hide = true)]
+    BenchPeer(BenchPeer),
+}
+
+/// Arguments of `ringway probe`.
+#[derive(Args, Debug)]
+pub(crate) struct Probe {
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ringway serve`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example: ringway serve tcp://127.0.0.1:7000 unix:///tmp/echo.sock udp://127.0.0.1:7000"
+)]
+pub(crate) struct Serve {
+    /// Where to listen
+    #[arg(required = true, value_name = "ADDRESS", value_parser = Address::resolve)]
+    pub(crate) addresses: Vec<Address>,
+    /// Which driver; without it io_uring where it works, else epoll
+    #[arg(long, value_enum)]
+    pub(crate) driver: Option<Driver>,
+    /// What an engine does when there is nothing to do
+    #[arg(long, value_enum, default_value_t = Policy::Adaptive, value_name = "POLICY")]
+    pub(crate) idle: Policy,
+    /// Threads with an engine each; connections are spread over them
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) engines: u16,
+    /// Process id of a parent to end with
+    #[arg(long, hide = true)]
+    pub(crate) parent: Option<i32>,
+}
+
+/// Arguments of `ringway ping`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example: ringway ping tcp://127.0.0.1:7000 -c 5 -i 0.2")]
+pub(crate) struct Ping {
+    /// The address of a `ringway serve`
+    #[arg(value_name = "ADDRESS", value_parser = Address::resolve)]
+    pub(crate) address: Address,
+    /// How many messages; without it until Ctrl-C
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Seconds from one message to the next
+    #[arg(short = 'i', long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) interval: f64,
+    /// Bytes of each message
+    #[arg(short = 's', long, default_value_t = 64, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(16..=16_777_216))]
+    pub(crate) size: u32,
+    /// Which driver; without it io_uring where it works, else epoll
+    #[arg(long, value_enum)]
+    pub(crate) driver: Option<Driver>,
+    /// What the engine does while it waits
+    #[arg(long, value_enum, default_value_t = Policy::Adaptive, value_name = "POLICY")]
+    pub(crate) idle: Policy,
+}
+
+const BENCH_HELP: &str = "\
+Each run measures in one pair of processes, client and server on a core each, and interleaves in every
+round: raw A, ringway, raw A'. The raw side is the same exchange by hand-written system calls: spinning
+non-blocking sockets beside `spin`, blocking ones beside `adaptive` and `park`, epoll for many connections.
+A ratio is the median over the rounds of ringway to raw A; the band is the 95 % interval of raw A' to
+raw A, which is what the machine's noise alone would show. A goal is missed only outside that band.
+
+Examples:
+  ringway bench rtt
+  ringway bench rate --transport unix --driver epoll --outstanding 16
+  ringway bench connections --connections 1000 --held 10000 --json";
+
+/// Arguments of `ringway bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) workload: Workload,
+    /// What carries the messages
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub(crate) transport: Transport,
+    /// ringway's driver; an error if it can't be had
+    #[arg(long, value_enum, default_value_t = Driver::Uring)]
+    pub(crate) driver: Driver,
+    /// What both sides do when there is nothing to do
+    #[arg(long, value_enum, default_value_t = Policy::Spin)]
+    pub(crate) policy: Policy,
+    /// Bytes of a message; by default 64, for `bandwidth` 1 MiB (udp: 1200)
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) size: Option<u32>,
+    /// Calls in flight for `rate`; by default 64
+    #[arg(long, value_name = "N")]
+    pub(crate) outstanding: Option<u32>,
+    /// Connections for `connections` and `idle`; by default 1000
+    #[arg(long, value_name = "N")]
+    pub(crate) connections: Option<u32>,
+    /// Idle connections held while `connections` measures memory; by default as many as --connections
+    #[arg(long, value_name = "N")]
+    pub(crate) held: Option<u32>,
+    /// Rounds; by default 31, the fewest that make a claim (`idle`: 3)
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<u32>,
+    /// Messages per measured block; by default as many as take the hand-written side 80 ms
+    #[arg(long, value_name = "N")]
+    pub(crate) ops: Option<u64>,
+    /// One JSON line instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ringway demo`.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Where to write the report
+    #[arg(long, default_value = "target/ringway-demo.html", value_name = "PATH")]
+    pub(crate) report: PathBuf,
+    /// Which driver; without it io_uring where it works, else epoll
+    #[arg(long, value_enum)]
+    pub(crate) driver: Option<Driver>,
+    /// Rounds of each measurement
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=101))]
+    pub(crate) rounds: u32,
+}
+
+/// Arguments of the hidden command.
+#[derive(Args, Debug)]
+pub(crate) struct BenchPeer {
+    /// Process id of the parent: this process ends with it
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// Core to run on
+    #[arg(long)]
+    pub(crate) core: usize,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|error| format!("{error}; write seconds, for example 0.2"))?;
+    if (0.0..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("write 0 to 3600 seconds".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_ping_interval_is_a_sane_number_of_seconds() {
+        assert_eq!(seconds("0.2"), Ok(0.2));
+        for bad in ["", "x", "-1", "NaN", "1e9", "inf"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The load itself, the same object for both contestants: what a message holds, when the next may be sent,
+//! and which round trips are timed.
+//!
+//! A body is `[sequence: u64 | stamp: u64 | filler]`. A stamp of zero means that this message is not timed.
+//! The sequence starts at a number of the block's own, so that an answer of an earlier block is recognised.
+
+use hdrhistogram::Histogram;
+use ringway::Instant;
+
+use super::plan::{Plan, SIZE_MIN};
+use crate::failure::Failure;
+
+/// Of messages that are many in flight, one in so many is timed: a clock read costs 25 ns.
+const TIMED_ONE_IN: u64 = 16;
+/// Longest time that a histogram holds, in nanoseconds.
+const LATENCY_MAX_NS: u64 = 10_000_000_000;
+/// Significant digits of a histogram.
+const DIGITS: u8 = 3;
+
+/// A histogram for latencies in nanoseconds.
+#[expect(clippy::expect_used, reason = "the bounds are constants, and valid")]
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS).expect("constant bounds")
+}
+
+/// The filler of all messages: no byte is special, all differ from their neighbours.
+pub(crate) fn template(size: u32) -> Vec<u8> {
+    (0..size)
+        .map(|index| u8::try_from(index % 251).unwrap_or(0))
+        .collect()
+}
+
+/// A closed loop of calls: at most `window` in flight, the next one leaves when an answer came.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    template: Vec<u8>,
+    base: u64,
+    target: u64,
+    window: u64,
+    timed_one_in: u64,
+    issued: u64,
+    answered: u64,
+    latencies: Histogram<u64>,
+}
+
+impl Calls {
+    /// A closed loop in the shape of `plan`, with nothing to do yet.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            template: template(plan.size),
+            base: 0,
+            target: 0,
+            window: u64::from(plan.outstanding),
+            timed_one_in: if plan.outstanding == 1 {
+                1
+            } else {
+                TIMED_ONE_IN
+            },
+            issued: 0,
+            answered: 0,
+            latencies: histogram(),
+        }
+    }
+
+    /// Starts a block of `target` calls; all of the last one have to be answered.
+    pub(crate) fn start(&mut self, target: u64) {
+        self.base += self.issued;
+        (self.issued, self.answered, self.target) = (0, 0, target);
+        self.latencies.reset();
+    }
+
+    /// Bytes of a message.
+    pub(crate) fn size(&self) -> usize {
+        self.template.len()
+    }
+
+    /// Whether the loop's rule lets the next call leave.
+    #[inline]
+    pub(crate) fn may_issue(&self) -> bool {
+        self.issued < self.target && self.issued - self.answered < self.window
+    }
+
+    /// Writes the next call into `room`, which has [`size`](Self::size) bytes.
+    #[inline]
+    pub(crate) fn issue(&mut self, room: &mut [u8]) {
+        let stamp = if self.issued.is_multiple_of(self.timed_one_in) {
+            now()
+        } else {
+            0
+        };
+        room.copy_from_slice(&self.template);
+        room[..8].copy_from_slice(&(self.base + self.issued).to_le_bytes());
+        room[8..16].copy_from_slice(&stamp.to_le_bytes());
+        self.issued += 1;
+    }
+
+    /// Takes an answer; returns false if it belongs to no call of this block.
+    #[inline]
+    pub(crate) fn answer(&mut self, body: &[u8]) -> bool {
+        let (Some(sequence), Some(stamp)) = (word(body, 0), word(body, 8)) else {
+            return false;
+        };
+        let known = sequence.wrapping_sub(self.base) < self.issued;
+        if !known || body.len() != self.template.len() || self.answered == self.issued {
+            return false;
+        }
+        if stamp != 0 {
+            self.latencies
+                .saturating_record(now().saturating_sub(stamp).max(1));
+        }
+        self.answered += 1;
+        true
+    }
+
+    /// Whether all calls of the block are answered.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.answered == self.target
+    }
+
+    /// Answers of this block so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Round trips of this block.
+    pub(crate) fn latencies(&self) -> &Histogram<u64> {
+        &self.latencies
+    }
+}
+
+/// The sending side of one-way traffic.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    template: Vec<u8>,
+    window: u64,
+    target: u64,
+    issued: u64,
+    acknowledged: u64,
+}
+
+impl Flow {
+    /// One-way traffic in the shape of `plan`, with nothing to do yet.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let window = plan.window().unwrap_or(u64::MAX);
+        Self {
+            template: template(plan.size),
+            window,
+            target: 0,
+            issued: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// Starts a block of `target` messages.
+    pub(crate) fn start(&mut self, target: u64) {
+        (self.issued, self.acknowledged, self.target) = (0, 0, target);
+    }
+
+    /// The body that every message has.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.template
+    }
+
+    /// How many messages may leave now.
+    #[inline]
+    pub(crate) fn may_issue(&self) -> u64 {
+        let in_flight = self.issued.saturating_sub(self.acknowledged);
+        (self.target - self.issued).min(self.window.saturating_sub(in_flight))
+    }
+
+    /// One message left.
+    #[inline]
+    pub(crate) fn issued(&mut self) {
+        self.issued += 1;
+    }
+
+    /// Takes the receiver's word for how many messages arrived.
+    ///
+    /// # Errors
+    /// When it is no acknowledgement.
+    pub(crate) fn acknowledge(&mut self, body: &[u8]) -> Result<(), Failure> {
+        let count = word(body, 0).filter(|count| *count <= self.target);
+        let Some(count) = count else {
+            return Err(Failure::Connection(
+                "the server acknowledged what was not sent".to_owned(),
+            ));
+        };
+        self.acknowledged = self.acknowledged.max(count);
+        Ok(())
+    }
+
+    /// Messages that the receiver is known to have.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Whether the receiver has everything.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.acknowledged == self.target
+    }
+}
+
+/// The receiving side of one-way traffic.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    size: usize,
+    window: Option<u64>,
+    target: u64,
+    count: u64,
+}
+
+impl Tally {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            size: plan.size as usize,
+            window: plan.window(),
+            target: 0,
+            count: 0,
+        }
+    }
+
+    /// Starts a block of `target` messages.
+    pub(crate) fn start(&mut self, target: u64) {
+        (self.count, self.target) = (0, target);
+    }
+
+    /// Counts a message; gives the acknowledgement that is due now.
+    #[inline]
+    pub(crate) fn count(&mut self, body: &[u8]) -> Option<[u8; SIZE_MIN as usize]> {
+        if body.len() != self.size {
+            return None;
+        }
+        self.count += 1;
+        let due = match self.window {
+            Some(window) => self.count.is_multiple_of((window / 2).max(1)),
+            None => false,
+        };
+        (due || self.count == self.target).then(|| {
+            let mut body = [0; SIZE_MIN as usize];
+            body[..8].copy_from_slice(&self.count.to_le_bytes());
+            body
+        })
+    }
+
+    /// Messages that have arrived.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether everything arrived.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.count >= self.target
+    }
+}
+
+fn word(body: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*body.get(at..)?.first_chunk()?))
+}
+
+fn now() -> u64 {
+    Instant::monotonic().as_nanos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Transport, Workload, tests::bench};
+    use super::*;
+
+    fn plan(workload: Workload, transport: Transport) -> Plan {
+        Plan::new(&bench(workload, transport)).unwrap()
+    }
+
+    #[test]
+    fn a_closed_loop_never_passes_its_window_and_ends_at_its_target() {
+        let mut calls = Calls::new(&plan(Workload::Rate, Transport::Tcp));
+        for block in 0..2 {
+            calls.start(100);
+            let mut in_flight = std::collections::VecDeque::new();
+            let mut most = 0;
+            while !calls.is_done() {
+                while calls.may_issue() {
+                    let mut room = vec![0; calls.size()];
+                    calls.issue(&mut room);
+                    in_flight.push_back(room);
+                }
+                most = most.max(in_flight.len());
+                assert!(calls.answer(&in_flight.pop_front().unwrap()));
+            }
+            assert_eq!((most, in_flight.len()), (64, 0), "block {block}");
+            // 0, 16, 32, 48, 64, 80 and 96 are timed.
+            assert_eq!(calls.latencies().len(), 7);
+        }
+    }
+
+    #[test]
+    fn answers_of_another_block_and_malformed_ones_are_refused() {
+        let mut calls = Calls::new(&plan(Workload::Rtt, Transport::Udp));
+        let mut old = vec![0; calls.size()];
+        calls.start(1);
+        calls.issue(&mut old);
+        calls.start(2);
+        assert!(!calls.answer(&old), "of an earlier block");
+        let mut fresh = vec![0; calls.size()];
+        calls.issue(&mut fresh);
+        assert!(!calls.answer(&fresh[..63]), "cut");
+        assert!(!calls.answer(&[]), "empty");
+        assert!(calls.answer(&fresh));
+        assert!(!calls.answer(&fresh), "twice");
+    }
+
+    #[test]
+    fn one_way_datagrams_wait_for_acknowledgements_and_streams_do_not() {
+        let udp = plan(Workload::Stream, Transport::Udp);
+        let (mut flow, mut tally) = (Flow::new(&udp), Tally::new(&udp));
+        flow.start(1000);
+        tally.start(1000);
+        let mut rounds = 0;
+        while !flow.is_done() {
+            let burst = flow.may_issue();
+            assert!((1..=128).contains(&burst), "{burst}");
+            for _ in 0..burst {
+                flow.issued();
+                if let Some(body) = tally.count(flow.body()) {
+                    flow.acknowledge(&body).unwrap();
+                }
+            }
+            rounds += 1;
+        }
+        assert!(tally.is_done() && rounds >= 8, "{rounds}");
+        assert!(flow.acknowledge(&1001_u64.to_le_bytes()).is_err());
+        assert!(flow.acknowledge(&[]).is_err());
+
+        let mut flow = Flow::new(&plan(Workload::Stream, Transport::Tcp));
+        flow.start(1000);
+        assert_eq!(flow.may_issue(), 1000);
+    }
+}
