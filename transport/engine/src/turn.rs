@@ -37,7 +37,8 @@ pub(crate) fn pass<D: Driver, H: Handler>(
     hub.work = 0;
     hub.turn += 1;
     hub.now = driver.now();
-    if hub.shared.bell.rang() {
+    // Parked, the bell must be left alone: answering it here would silence the rings of the coming sleep.
+    if park == Park::No && hub.shared.bell.rang() {
         commands(hub, inlets, driver);
     }
     if !hub.starved.is_empty() && hub.memory_came_back() {
@@ -55,7 +56,7 @@ pub(crate) fn pass<D: Driver, H: Handler>(
     }
     settle(hub, driver, handler);
     if hub.work > 0 {
-        hub.publish();
+        hub.publish(driver.stats());
     }
     hub.work
 }
