@@ -46,8 +46,15 @@ impl Scene {
         let address = server.engine.local_address(listener).unwrap();
         let connection = honest.engine.connect(&address.to_string()).unwrap();
         let address = address.socket_addr().unwrap().to_string();
-        let mut scene = Self { server, honest, connection, address };
-        scene.until("honest client open", |scene| scene.honest.app.opened.len() == 1);
+        let mut scene = Self {
+            server,
+            honest,
+            connection,
+            address,
+        };
+        scene.until("honest client open", |scene| {
+            scene.honest.app.opened.len() == 1
+        });
         scene
     }
 
@@ -63,7 +70,9 @@ impl Scene {
                 return;
             }
             if self.server.turn() + self.honest.turn() == 0 {
-                self.server.engine.park(&mut self.server.app, Some(Duration::from_millis(1)));
+                self.server
+                    .engine
+                    .park(&mut self.server.app, Some(Duration::from_millis(1)));
             }
         }
         unreachable!("never happened: {what}");
@@ -132,11 +141,19 @@ fn header(length: u32, kind: u8) -> Vec<u8> {
 
 fn garbage_instead_of_a_preface_gets_no_answer(world: World) {
     let mut scene = Scene::new(&world, config());
-    for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0; 200], &[0x16, 3, 1, 2, 0, 1]] {
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        &[0; 200],
+        &[0x16, 3, 1, 2, 0, 1],
+    ] {
         let mut stream = scene.raw();
         stream.write_all(garbage).unwrap();
         drop(stream.shutdown(std::net::Shutdown::Write));
-        assert_eq!(scene.last_words(&mut stream), b"", "a stranger gets no bytes");
+        assert_eq!(
+            scene.last_words(&mut stream),
+            b"",
+            "a stranger gets no bytes"
+        );
     }
     scene.unharmed();
 }
@@ -149,12 +166,19 @@ fn an_unknown_version_is_told_ours(world: World) {
     let mut stream = scene.raw();
     stream.write_all(&bytes).unwrap();
     let said = scene.last_words(&mut stream);
-    assert_eq!(said[..8], bytes[..8], "our preface, so that the peer learns our range");
+    assert_eq!(
+        said[..8],
+        bytes[..8],
+        "our preface, so that the peer learns our range"
+    );
     scene.unharmed();
 }
 
 fn a_length_beyond_the_limit_is_refused_from_the_header(world: World) {
-    let mut scene = Scene::new(&world, config_with(|stream| stream.message_bytes_max = 1 << 20));
+    let mut scene = Scene::new(
+        &world,
+        config_with(|stream| stream.message_bytes_max = 1 << 20),
+    );
     let before = scene.server.engine.budget().used();
     let mut stream = scene.raw();
     let mut bytes = hello(&world);
@@ -162,7 +186,10 @@ fn a_length_beyond_the_limit_is_refused_from_the_header(world: World) {
     stream.write_all(&bytes).unwrap();
     scene.last_words(&mut stream);
     let held = scene.server.engine.budget().peak().saturating_sub(before);
-    assert!(held < 1 << 20, "{held} bytes were taken for a length that was refused");
+    assert!(
+        held < 1 << 20,
+        "{held} bytes were taken for a length that was refused"
+    );
     scene.until("reported", |scene| !scene.server.app.closed.is_empty());
     let reason = scene.server.app.closed[0].reason.clone();
     assert!(reason.contains("Violation"), "{reason}");
@@ -197,7 +224,10 @@ fn a_silent_peer_is_cut_after_the_handshake_timeout(world: World) {
     for stream in &mut streams {
         scene.last_words(stream);
     }
-    assert!(scene.server.app.closed.is_empty(), "never opened, so never announced");
+    assert!(
+        scene.server.app.closed.is_empty(),
+        "never opened, so never announced"
+    );
     scene.unharmed();
 }
 
@@ -218,7 +248,10 @@ fn a_peer_that_trickles_its_hello_is_cut_too(world: World) {
 }
 
 fn handshakes_in_progress_are_bounded(world: World) {
-    let limits = ringway::Limits { handshakes_max: 4, ..ringway::Limits::default() };
+    let limits = ringway::Limits {
+        handshakes_max: 4,
+        ..ringway::Limits::default()
+    };
     let mut scene = Scene::new(&world, impatient().limits(limits));
     let mut streams: Vec<_> = (0..30).map(|_| scene.raw()).collect();
     let mut most = 0;
@@ -231,7 +264,10 @@ fn handshakes_in_progress_are_bounded(world: World) {
         });
         streams.is_empty()
     });
-    assert!(most <= 5, "{most} connections, four handshakes and the honest one allowed");
+    assert!(
+        most <= 5,
+        "{most} connections, four handshakes and the honest one allowed"
+    );
     scene.unharmed();
 }
 

@@ -44,7 +44,11 @@ fn messages_arrive_in_order_with_their_labels(world: World) {
     let (client, server) = pair.connected("tcp");
     for number in 0..100_u16 {
         let mut cx = pair.client.engine.context();
-        let mut claim = cx.claim(client, 2).unwrap().tag(number).word(u64::from(number) << 40);
+        let mut claim = cx
+            .claim(client, 2)
+            .unwrap()
+            .tag(number)
+            .word(u64::from(number) << 40);
         claim.copy_from_slice(&number.to_le_bytes());
         claim.commit();
     }
@@ -60,19 +64,43 @@ fn every_size_arrives_intact(world: World) {
     let mut pair = Pair::new(world);
     pair.server.app = App::echo();
     let (client, _) = pair.connected("tcp");
-    let edges = [0, 16, 4 << 10, 16 << 10, 32 << 10, 60 << 10, 64 << 10, 128 << 10, 1 << 20];
+    let edges = [
+        0,
+        16,
+        4 << 10,
+        16 << 10,
+        32 << 10,
+        60 << 10,
+        64 << 10,
+        128 << 10,
+        1 << 20,
+    ];
     let sizes: Vec<usize> = edges
         .into_iter()
-        .flat_map(|edge: usize| [edge.saturating_sub(17), edge.saturating_sub(1), edge, edge + 1])
+        .flat_map(|edge: usize| {
+            [
+                edge.saturating_sub(17),
+                edge.saturating_sub(1),
+                edge,
+                edge + 1,
+            ]
+        })
         .chain([5 << 20])
         .collect();
     for (seed, size) in sizes.iter().enumerate() {
         let body = pattern(*size, seed as u64);
-        pair.until("room to send", |pair| pair.client.send(client, &body).is_ok());
+        pair.until("room to send", |pair| {
+            pair.client.send(client, &body).is_ok()
+        });
     }
-    pair.until("all came back", |pair| pair.client.app.got.len() == sizes.len());
+    pair.until("all came back", |pair| {
+        pair.client.app.got.len() == sizes.len()
+    });
     for (seed, (size, got)) in sizes.iter().zip(&pair.client.app.got).enumerate() {
-        assert!(got.body == pattern(*size, seed as u64), "message of {size} bytes differs");
+        assert!(
+            got.body == pattern(*size, seed as u64),
+            "message of {size} bytes differs"
+        );
     }
 }
 
@@ -81,10 +109,14 @@ fn many_small_messages_share_a_turn(world: World) {
     let (client, _) = pair.connected("tcp");
     for round in 0..20_u64 {
         for number in 0..500_u64 {
-            pair.client.send(client, &pattern(number as usize % 70, round * 500 + number)).unwrap();
+            pair.client
+                .send(client, &pattern(number as usize % 70, round * 500 + number))
+                .unwrap();
         }
         let arrived = (round as usize + 1) * 500;
-        pair.until("a round arrived", |pair| pair.server.app.got.len() == arrived);
+        pair.until("a round arrived", |pair| {
+            pair.server.app.got.len() == arrived
+        });
     }
     for (number, got) in pair.server.app.got.iter().enumerate() {
         assert_eq!(got.body, pattern(number % 500 % 70, number as u64));
@@ -103,7 +135,10 @@ fn unix_sockets_carry_messages(world: World) {
 }
 
 fn a_full_queue_hands_back_and_writable_follows(world: World) {
-    let limits = Limits { queue_bytes_max: 64 << 10, ..Limits::default() };
+    let limits = Limits {
+        queue_bytes_max: 64 << 10,
+        ..Limits::default()
+    };
     let mut pair = Pair::with(world, config().limits(limits), config());
     let (client, server) = pair.connected("tcp");
     pair.server.engine.context().pause(server, true);
@@ -124,20 +159,38 @@ fn a_full_queue_hands_back_and_writable_follows(world: World) {
         lease.append(8 << 10).unwrap().fill(9);
         lease.freeze()
     };
-    let back = pair.client.engine.context().send_slice(client, slice.clone()).unwrap_err();
+    let back = pair
+        .client
+        .engine
+        .context()
+        .send_slice(client, slice.clone())
+        .unwrap_err();
     assert_eq!(back.error, SendError::Full);
-    assert_eq!(back.message.bytes(), slice.bytes(), "the message comes back untouched");
+    assert_eq!(
+        back.message.bytes(),
+        slice.bytes(),
+        "the message comes back untouched"
+    );
     assert_eq!(pair.client.app.writable, 0);
     pair.server.engine.context().pause(server, false);
     pair.until("writable", |pair| pair.client.app.writable > 0);
     pair.client.send(client, b"last").unwrap();
-    pair.until("all arrived", |pair| pair.server.app.got.len() == accepted + 1);
-    assert!(pair.server.app.got[..accepted].iter().all(|got| got.body == body));
+    pair.until("all arrived", |pair| {
+        pair.server.app.got.len() == accepted + 1
+    });
+    assert!(
+        pair.server.app.got[..accepted]
+            .iter()
+            .all(|got| got.body == body)
+    );
     assert_eq!(pair.client.app.writable, 1, "once for each Full");
 }
 
 fn a_peer_that_does_not_read_costs_bounded_memory(world: World) {
-    let limits = Limits { queue_bytes_max: 256 << 10, ..Limits::default() };
+    let limits = Limits {
+        queue_bytes_max: 256 << 10,
+        ..Limits::default()
+    };
     let mut pair = Pair::with(world, config().limits(limits), config());
     let (client, server) = pair.connected("tcp");
     let before = pair.client.engine.budget().used();
@@ -149,7 +202,10 @@ fn a_peer_that_does_not_read_costs_bounded_memory(world: World) {
         refused == 1000
     });
     let held = pair.client.engine.budget().used() - before;
-    assert!(held <= (256 << 10) + (256 << 10), "{held} bytes for one peer that never reads");
+    assert!(
+        held <= (256 << 10) + (256 << 10),
+        "{held} bytes for one peer that never reads"
+    );
 }
 
 fn pausing_stops_delivery_and_resuming_loses_nothing(world: World) {
@@ -159,7 +215,9 @@ fn pausing_stops_delivery_and_resuming_loses_nothing(world: World) {
         pair.server.engine.context().pause(server, true);
         let before = pair.server.app.got.len();
         for number in 0..50 {
-            pair.client.send(client, &pattern(300, round * 50 + number)).unwrap();
+            pair.client
+                .send(client, &pattern(300, round * 50 + number))
+                .unwrap();
         }
         pair.steps(20);
         assert_eq!(pair.server.app.got.len(), before, "paused");
@@ -177,7 +235,10 @@ fn closing_delivers_what_was_queued_and_both_sides_learn_why(world: World) {
     for number in 0..200 {
         pair.client.send(client, &pattern(1000, number)).unwrap();
     }
-    pair.client.engine.context().close(client, CloseCode::Normal);
+    pair.client
+        .engine
+        .context()
+        .close(client, CloseCode::Normal);
     assert_eq!(pair.client.send(client, b"late"), Err(SendError::Closed));
     pair.until("both closed", |pair| {
         pair.client.app.closed.len() == 1 && pair.server.app.closed.len() == 1
@@ -199,7 +260,11 @@ fn draining_finishes_both_directions_before_the_end(world: World) {
     pair.until("both closed", |pair| {
         pair.client.app.closed.len() == 1 && pair.server.app.closed.len() == 1
     });
-    assert_eq!(pair.server.app.got.len(), 100, "what was sent before the drain arrives");
+    assert_eq!(
+        pair.server.app.got.len(),
+        100,
+        "what was sent before the drain arrives"
+    );
     assert_eq!(pair.server.app.draining, [server]);
     assert_eq!(pair.client.app.reason(client).unwrap(), "Drained");
     assert_eq!(pair.server.app.reason(server).unwrap(), "Drained");
@@ -210,7 +275,9 @@ fn a_held_connection_outlives_the_peers_drain(world: World) {
     let (client, server) = pair.connected("tcp");
     pair.server.engine.context().hold(server, true);
     pair.client.engine.context().drain(client);
-    pair.until("the server knows", |pair| !pair.server.app.draining.is_empty());
+    pair.until("the server knows", |pair| {
+        !pair.server.app.draining.is_empty()
+    });
     for number in 0..5 {
         pair.server.send(server, &pattern(10, number)).unwrap();
         let count = number as usize + 1;
@@ -229,7 +296,10 @@ fn a_drained_engine_ends_its_run(world: World) {
     pair.client.send(first, b"hello").unwrap();
     pair.until("arrived", |pair| pair.server.app.got.len() == 1);
     pair.server.engine.drain();
-    assert!(pair.server.engine.listen("tcp://127.0.0.1:0").is_err(), "nothing new");
+    assert!(
+        pair.server.engine.listen("tcp://127.0.0.1:0").is_err(),
+        "nothing new"
+    );
     pair.until("all closed", |pair| pair.server.app.closed.len() == 2);
     pair.server.engine.run(&mut pair.server.app);
     assert_eq!(pair.server.engine.stats().connections, 0);
@@ -237,7 +307,10 @@ fn a_drained_engine_ends_its_run(world: World) {
 
 fn a_panicking_handler_costs_only_its_connection(world: World) {
     let mut pair = Pair::new(world);
-    pair.server.app = App { panic_on: Some(b"boom".to_vec()), ..App::echo() };
+    pair.server.app = App {
+        panic_on: Some(b"boom".to_vec()),
+        ..App::echo()
+    };
     let (bad, bad_server) = pair.connected("tcp");
     let (good, _) = pair.connected("tcp");
     let hook = std::panic::take_hook();
@@ -249,8 +322,13 @@ fn a_panicking_handler_costs_only_its_connection(world: World) {
     });
     std::panic::set_hook(hook);
     assert_eq!(pair.client.app.reason(bad).unwrap(), "Peer(Internal)");
-    pair.until("server closed it", |pair| !pair.server.app.closed.is_empty());
-    assert_eq!(pair.server.app.reason(bad_server).unwrap(), "HandlerPanicked");
+    pair.until("server closed it", |pair| {
+        !pair.server.app.closed.is_empty()
+    });
+    assert_eq!(
+        pair.server.app.reason(bad_server).unwrap(),
+        "HandlerPanicked"
+    );
     pair.client.send(good, b"again").unwrap();
     pair.until("the engine lives", |pair| pair.client.app.got.len() == 2);
 }
@@ -259,15 +337,27 @@ fn connecting_to_nobody_fails_with_the_reason(world: World) {
     let mut pair = Pair::new(world);
     // A port that was just free.
     let listener = pair.server.engine.listen("tcp://127.0.0.1:0").unwrap();
-    let address = pair.server.engine.local_address(listener).unwrap().to_string();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
     pair.server.engine.unlisten(listener);
     pair.steps(5);
     let connection = pair.client.engine.connect(&address).unwrap();
-    assert_eq!(pair.client.send(connection, b"early"), Err(SendError::NotOpen));
+    assert_eq!(
+        pair.client.send(connection, b"early"),
+        Err(SendError::NotOpen)
+    );
     pair.until("refused", |pair| pair.client.app.closed.len() == 1);
     let reason = pair.client.app.closed[0].text.clone();
     assert!(reason.contains("is the server running"), "{reason}");
-    let missing = pair.client.engine.connect("unix:///nonexistent/ringway.sock").unwrap();
+    let missing = pair
+        .client
+        .engine
+        .connect("unix:///nonexistent/ringway.sock")
+        .unwrap();
     pair.until("refused", |pair| pair.client.app.reason(missing).is_some());
 }
 
@@ -282,7 +372,13 @@ fn an_aborted_claim_leaves_no_trace(world: World) {
     drop(cx.claim(client, 0).unwrap());
     pair.until("arrived", |pair| pair.server.app.got.len() == 2);
     pair.steps(5);
-    let bodies: Vec<_> = pair.server.app.got.iter().map(|got| got.body.clone()).collect();
+    let bodies: Vec<_> = pair
+        .server
+        .app
+        .got
+        .iter()
+        .map(|got| got.body.clone())
+        .collect();
     assert_eq!(bodies, [b"one".to_vec(), b"two".to_vec()]);
     assert_eq!(pair.client.engine.context().queued_bytes(client), Some(0));
 }
@@ -290,23 +386,45 @@ fn an_aborted_claim_leaves_no_trace(world: World) {
 fn a_shorter_commit_sends_only_that_much(world: World) {
     let mut pair = Pair::new(world);
     let (client, _) = pair.connected("tcp");
-    for (room, len) in [(100, 0), (100, 1), (100, 84), (100, 100), (1 << 20, 3), (64, 64)] {
+    for (room, len) in [
+        (100, 0),
+        (100, 1),
+        (100, 84),
+        (100, 100),
+        (1 << 20, 3),
+        (64, 64),
+    ] {
         let mut cx = pair.client.engine.context();
         let mut claim = cx.claim(client, room).unwrap();
         claim.fill(7);
         claim.commit_len(len);
     }
     pair.until("arrived", |pair| pair.server.app.got.len() == 6);
-    let lens: Vec<_> = pair.server.app.got.iter().map(|got| got.body.len()).collect();
+    let lens: Vec<_> = pair
+        .server
+        .app
+        .got
+        .iter()
+        .map(|got| got.body.len())
+        .collect();
     assert_eq!(lens, [0, 1, 84, 100, 3, 64]);
-    assert!(pair.server.app.got.iter().all(|got| got.body.iter().all(|byte| *byte == 7)));
+    assert!(
+        pair.server
+            .app
+            .got
+            .iter()
+            .all(|got| got.body.iter().all(|byte| *byte == 7))
+    );
 }
 
 fn one_slice_goes_to_many_without_copies(world: World) {
     let mut pair = Pair::new(world);
     let ends: Vec<_> = (0..4).map(|_| pair.connected("tcp").0).collect();
     let mut lease = pair.client.engine.context().lease(100_003).unwrap();
-    lease.append(100_003).unwrap().copy_from_slice(&pattern(100_003, 5));
+    lease
+        .append(100_003)
+        .unwrap()
+        .copy_from_slice(&pattern(100_003, 5));
     let slice = lease.freeze();
     let before = ringway::copies();
     for end in &ends {
@@ -318,9 +436,13 @@ fn one_slice_goes_to_many_without_copies(world: World) {
     assert_eq!(ringway::copies(), before, "fan-out copies nothing");
     pair.until("arrived", |pair| pair.server.app.got.len() == 12);
     for end in 0..4 {
-        let of: Vec<_> = pair.server.app.got.iter().filter(|got| {
-            got.connection == pair.server.app.opened[end].0
-        }).collect();
+        let of: Vec<_> = pair
+            .server
+            .app
+            .got
+            .iter()
+            .filter(|got| got.connection == pair.server.app.opened[end].0)
+            .collect();
         assert!(of[0].body == pattern(100_003, 5));
         assert_eq!(of[1].body, pattern(100_003, 5)[5..22]);
         assert_eq!(of[2].body, b"behind");
@@ -333,7 +455,10 @@ fn a_lease_is_sent_in_place(world: World) {
     for len in [0, 1, 16, 4000, 200_000] {
         let mut cx = pair.client.engine.context();
         let mut lease = cx.lease(len).unwrap();
-        assert!(lease.headroom() >= 16, "lower layers write their headers in front");
+        assert!(
+            lease.headroom() >= 16,
+            "lower layers write their headers in front"
+        );
         lease.append(len).unwrap().copy_from_slice(&pattern(len, 8));
         cx.send_lease(client, lease).unwrap();
     }
@@ -346,7 +471,9 @@ fn retained_messages_outlive_the_engine(world: World) {
     pair.server.app.retain = true;
     let (client, _) = pair.connected("tcp");
     for number in 0..2000 {
-        pair.until("room", |pair| pair.client.send(client, &pattern(700, number)).is_ok());
+        pair.until("room", |pair| {
+            pair.client.send(client, &pattern(700, number)).is_ok()
+        });
     }
     pair.client.send(client, &pattern(300_000, 1)).unwrap();
     pair.until("arrived", |pair| pair.server.app.retained.len() == 2001);
@@ -382,8 +509,17 @@ fn a_message_beyond_the_peers_limit_is_refused_here(world: World) {
     let mut pair = Pair::with(world, config(), small);
     let (client, server) = pair.connected("tcp");
     let error = pair.client.send(client, &[0; 1001]).unwrap_err();
-    assert_eq!(error, SendError::TooLong { bytes: 1001, bytes_max: 1000 });
-    assert_eq!(pair.client.engine.context().message_bytes_max(client), Some(1000));
+    assert_eq!(
+        error,
+        SendError::TooLong {
+            bytes: 1001,
+            bytes_max: 1000
+        }
+    );
+    assert_eq!(
+        pair.client.engine.context().message_bytes_max(client),
+        Some(1000)
+    );
     pair.client.send(client, &[0; 1000]).unwrap();
     pair.server.send(server, &[0; 100_000]).unwrap();
     pair.until("both arrive", |pair| {
@@ -395,17 +531,35 @@ fn datagrams_are_messages(world: World) {
     let mut pair = Pair::new(world);
     pair.server.app = App::echo();
     let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
-    let address = pair.server.engine.local_address(listener).unwrap().to_string();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
     let client = pair.client.engine.connect(&address).unwrap();
     pair.until("usable", |pair| !pair.client.app.opened.is_empty());
     let sizes = [0, 1, 64, 64, 64, 1200, 1200, 700, 64];
     for (seed, size) in sizes.into_iter().enumerate() {
-        pair.client.send(client, &pattern(size, seed as u64)).unwrap();
+        pair.client
+            .send(client, &pattern(size, seed as u64))
+            .unwrap();
     }
-    pair.until("all came back", |pair| pair.client.app.got.len() == sizes.len());
-    let mut bodies: Vec<_> = pair.client.app.got.iter().map(|got| got.body.clone()).collect();
-    let mut sent: Vec<_> =
-        sizes.into_iter().enumerate().map(|(seed, size)| pattern(size, seed as u64)).collect();
+    pair.until("all came back", |pair| {
+        pair.client.app.got.len() == sizes.len()
+    });
+    let mut bodies: Vec<_> = pair
+        .client
+        .app
+        .got
+        .iter()
+        .map(|got| got.body.clone())
+        .collect();
+    let mut sent: Vec<_> = sizes
+        .into_iter()
+        .enumerate()
+        .map(|(seed, size)| pattern(size, seed as u64))
+        .collect();
     bodies.sort();
     sent.sort();
     assert_eq!(bodies, sent);
@@ -415,14 +569,22 @@ fn a_datagram_needs_a_peer_and_a_size_that_fits(world: World) {
     let mut pair = Pair::new(world);
     let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
     let socket = listener.datagram_socket().unwrap();
-    assert_eq!(pair.server.send(socket, b"to whom?"), Err(SendError::NoPeer));
+    assert_eq!(
+        pair.server.send(socket, b"to whom?"),
+        Err(SendError::NoPeer)
+    );
     let address = pair.server.engine.local_address(listener).unwrap();
     let client = pair.client.engine.connect(&address.to_string()).unwrap();
     pair.until("usable", |pair| !pair.client.app.opened.is_empty());
     let error = pair.client.send(client, &[0; 65_536]).unwrap_err();
-    assert!(matches!(error, SendError::TooLong { bytes: 65_536, .. }), "{error}");
+    assert!(
+        matches!(error, SendError::TooLong { bytes: 65_536, .. }),
+        "{error}"
+    );
     pair.client.send(client, &[0; 1000]).unwrap();
-    pair.until("a fitting one arrives", |pair| pair.server.app.got.len() == 1);
+    pair.until("a fitting one arrives", |pair| {
+        pair.server.app.got.len() == 1
+    });
 }
 
 fn timers_fire_once_and_can_be_cancelled(world: World) {
@@ -438,11 +600,19 @@ fn timers_fire_once_and_can_be_cancelled(world: World) {
 }
 
 fn more_connections_than_the_limit_are_refused(world: World) {
-    let limits = Limits { connections_max: 3, ..Limits::default() };
+    let limits = Limits {
+        connections_max: 3,
+        ..Limits::default()
+    };
     let mut pair = Pair::with(world, config(), config().limits(limits));
     let address = pair.world.address("tcp");
     let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair.server.engine.local_address(listener).unwrap().to_string();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
     let kept: Vec<_> = (0..3).map(|_| pair.connect_to(&address).0).collect();
     let extra = pair.client.engine.connect(&address).unwrap();
     pair.until("refused", |pair| pair.client.app.reason(extra).is_some());
@@ -461,28 +631,50 @@ fn a_refused_accept_closes_the_peer(world: World) {
     pair.server.app.refuse = true;
     let address = pair.world.address("tcp");
     let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair.server.engine.local_address(listener).unwrap().to_string();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
     let connection = pair.client.engine.connect(&address).unwrap();
-    pair.until("closed", |pair| pair.client.app.reason(connection).is_some());
+    pair.until("closed", |pair| {
+        pair.client.app.reason(connection).is_some()
+    });
     assert!(pair.server.app.opened.is_empty() && pair.server.app.closed.is_empty());
 }
 
 fn large_messages_wait_for_memory_and_then_arrive(world: World) {
     // Memory for about three of the messages at once, and eight connections that send one each.
-    let limits = Limits { budget_bytes: 16 << 20, ..Limits::default() };
+    let limits = Limits {
+        budget_bytes: 16 << 20,
+        ..Limits::default()
+    };
     let server = config_with(|stream| stream.message_bytes_max = 4 << 20).limits(limits);
     let mut pair = Pair::with(world, config(), server);
     pair.server.app.count_only = true;
     let address = pair.world.address("tcp");
     let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair.server.engine.local_address(listener).unwrap().to_string();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
     let ends: Vec<_> = (0..8).map(|_| pair.connect_to(&address).0).collect();
     for (seed, end) in ends.into_iter().enumerate() {
-        pair.client.send(end, &pattern(3 << 20, seed as u64)).unwrap();
+        pair.client
+            .send(end, &pattern(3 << 20, seed as u64))
+            .unwrap();
     }
     pair.until("all arrived", |pair| pair.server.app.count == 8);
     let budget = pair.server.engine.budget();
-    assert!(budget.peak() <= budget.limit(), "{} of {}", budget.peak(), budget.limit());
+    assert!(
+        budget.peak() <= budget.limit(),
+        "{} of {}",
+        budget.peak(),
+        budget.limit()
+    );
     assert!(budget.refused() > 0, "the test reached the limit");
 }
 

@@ -1,16 +1,20 @@
 //! What the scenarios stand on: two engines that are stepped alternately on one thread, over any driver.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper fails the test"
+)]
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_engine::sim::{NetConfig, SimNet};
 use ringway::{
     Closed, Config, ConnectionId, Context, DriverChoice, DriverKind, Engine, Handler, ListenerId,
     Message, Peer, SendError, StreamConfig, TimerId,
 };
+use ringway_engine::sim::{NetConfig, SimNet};
 
 /// Where engines live.
 pub enum World {
@@ -69,7 +73,10 @@ pub struct Host {
 
 impl Host {
     pub fn new(world: &World, config: Config, name: &str) -> Self {
-        Self { engine: world.engine(config, name), app: App::default() }
+        Self {
+            engine: world.engine(config, name),
+            app: App::default(),
+        }
     }
 
     pub fn turn(&mut self) -> u32 {
@@ -125,11 +132,17 @@ pub struct App {
 
 impl App {
     pub fn echo() -> Self {
-        Self { echo: true, ..Self::default() }
+        Self {
+            echo: true,
+            ..Self::default()
+        }
     }
 
     pub fn reason(&self, connection: ConnectionId) -> Option<String> {
-        let gone = self.closed.iter().find(|gone| gone.connection == connection)?;
+        let gone = self
+            .closed
+            .iter()
+            .find(|gone| gone.connection == connection)?;
         Some(gone.reason.clone())
     }
 }
@@ -154,7 +167,8 @@ impl Handler for App {
             self.retained.push(message.retain());
         }
         if self.echo && cx.reply(&message, message.body()).is_err() {
-            self.backlog.push((message.connection(), message.body().to_vec()));
+            self.backlog
+                .push((message.connection(), message.body().to_vec()));
             cx.pause(message.connection(), true);
         }
     }
@@ -234,14 +248,23 @@ impl Pair {
     pub fn with(world: World, client: Config, server: Config) -> Self {
         let client = Host::new(&world, client, "client");
         let server = Host::new(&world, server, "server");
-        Self { world, client, server }
+        Self {
+            world,
+            client,
+            server,
+        }
     }
 
     /// Listens on the server and opens a connection from the client; both have seen `opened`.
     pub fn connected(&mut self, scheme: &str) -> (ConnectionId, ConnectionId) {
         let address = self.world.address(scheme);
         let listener = self.server.engine.listen(&address).unwrap();
-        let address = self.server.engine.local_address(listener).unwrap().to_string();
+        let address = self
+            .server
+            .engine
+            .local_address(listener)
+            .unwrap()
+            .to_string();
         self.connect_to(&address)
     }
 
@@ -250,7 +273,12 @@ impl Pair {
         let connection = self.client.engine.connect(address).unwrap();
         self.until("both sides opened", |pair| {
             pair.server.app.opened.len() > before
-                && pair.client.app.opened.iter().any(|(id, _)| *id == connection)
+                && pair
+                    .client
+                    .app
+                    .opened
+                    .iter()
+                    .any(|(id, _)| *id == connection)
         });
         (connection, self.server.app.opened.last().unwrap().0)
     }
@@ -264,7 +292,9 @@ impl Pair {
         match &self.world {
             World::Kernel(_) => {
                 self.client.engine.park(&mut self.client.app, Some(NAP));
-                self.server.engine.park(&mut self.server.app, Some(Duration::ZERO));
+                self.server
+                    .engine
+                    .park(&mut self.server.app, Some(Duration::ZERO));
             }
             World::Sim(net) => {
                 let net = net.clone();
