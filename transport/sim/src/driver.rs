@@ -7,18 +7,13 @@ use std::time::Duration;
 
 use ringway_buf::{Chain, Id, Instant, Table};
 use ringway_driver::{
-    Address, Burst, Capabilities, Close, Driver, DriverKind, DriverStats, Fact, Incoming,
-    ListenOptions, OpenError, Park, Scratch, SharedPools, Sink, SocketId, SocketOptions,
+    Address, Burst, Capabilities, Close, Driver, DriverStats, Incoming, ListenOptions, OpenError,
+    Park, Scratch, SharedPools, Sink, SocketId, SocketOptions,
 };
 
-use crate::Fault;
-use crate::SimNet;
-use crate::datagram::MailboxOptions;
-use crate::errno::{EADDRINUSE, EBADF, ENFILE, error};
-use crate::names::{any_like, source_of};
-use crate::socket::{
-    Closing, DatagramSocket, Hands, ListenSocket, Resume, Socket, StreamSocket, Turn, delayed,
-};
+use crate::open::capabilities;
+use crate::socket::{Closing, Hands, Resume, Socket, Turn, delayed};
+use crate::{Fault, SimNet};
 
 /// Most sockets of one host.
 const SOCKETS_MAX: usize = 64 * 1024;
@@ -30,10 +25,10 @@ const POLL_SOCKETS_MAX: usize = 256;
 /// `poll` never sleeps: told to park, it notes the deadline for [`SimNet::advance`] and returns. Dropping the
 /// driver is what the end of a process is to a host: its connections are reset, its names are free.
 pub struct SimDriver {
-    net: SimNet,
-    node: u32,
+    pub(crate) net: SimNet,
+    pub(crate) node: u32,
     pools: SharedPools,
-    sockets: Table<Socket>,
+    pub(crate) sockets: Table<Socket>,
     scratch: Scratch,
     /// Sockets with something to flush.
     dirty: Vec<Id>,
@@ -74,65 +69,7 @@ impl SimDriver {
         self.sockets.len()
     }
 
-    /// Reserves an id, then opens the network's side; gives the id back when that fails.
-    fn open<T>(
-        &mut self,
-        call: &'static str,
-        address: &Address,
-        open: impl FnOnce(&SimNet, (u32, Id)) -> Result<T, i32>,
-        make: impl FnOnce(T) -> Socket,
-    ) -> Result<SocketId, OpenError> {
-        let vacant = Socket::Listener(ListenSocket {
-            listener: Id::from_parts(u32::MAX, 0),
-            on: false,
-            closing: Closing::No,
-        });
-        let max = self.sockets.max();
-        let id = self
-            .sockets
-            .insert(vacant)
-            .map_err(|_full| OpenError::TooMany { max })?;
-        match open(&self.net, (self.node, id)) {
-            Ok(opened) => {
-                if let Some(socket) = self.sockets.get_mut(id) {
-                    *socket = make(opened);
-                }
-                Ok(SocketId(id))
-            }
-            Err(errno) => {
-                self.sockets.remove(id);
-                let address = Some(address.clone());
-                Err(OpenError::System {
-                    call,
-                    address,
-                    error: error(errno),
-                })
-            }
-        }
-    }
-
-    fn open_mailbox(
-        &mut self,
-        call: &'static str,
-        address: &Address,
-        options: MailboxOptions,
-    ) -> Result<SocketId, OpenError> {
-        let open = |net: &SimNet, owner| net.net_mut().open_mailbox(owner, options);
-        self.open(call, address, open, |(mailbox, _)| {
-            Socket::Datagram(Box::new(DatagramSocket {
-                mailbox,
-                queued: std::collections::VecDeque::new(),
-                in_flight: None,
-                dirty: false,
-                connecting: options.peer.is_some(),
-                on: false,
-                starved_until: Instant::ZERO,
-                closing: Closing::No,
-            }))
-        })
-    }
-
-    fn mark(&self, socket: Id) {
+    pub(crate) fn mark(&self, socket: Id) {
         self.net.net_mut().mark((self.node, socket));
     }
 
@@ -204,19 +141,7 @@ impl Driver for SimDriver {
         address: &Address,
         options: &ListenOptions,
     ) -> Result<SocketId, OpenError> {
-        if address.is_datagram() {
-            return Err(OpenError::Unsupported {
-                what: "listening on udp; bind it instead",
-            });
-        }
-        let open = |net: &SimNet, owner| net.net_mut().listen(owner, address, options);
-        self.open("listen", address, open, |(listener, _)| {
-            Socket::Listener(ListenSocket {
-                listener,
-                on: true,
-                closing: Closing::No,
-            })
-        })
+        self.open_listener(address, options)
     }
 
     fn connect(
@@ -224,90 +149,18 @@ impl Driver for SimDriver {
         address: &Address,
         options: &SocketOptions,
     ) -> Result<SocketId, OpenError> {
-        if let Address::Udp(peer) = address {
-            let local = options
-                .local
-                .unwrap_or_else(|| source_of(any_like(*peer), *peer));
-            let mailbox = MailboxOptions {
-                local,
-                peer: Some(*peer),
-                reuse_port: false,
-                ecn: options.ecn,
-            };
-            let socket = self.open_mailbox("connect", address, mailbox)?;
-            self.mark(socket.0);
-            return Ok(socket);
+        match address {
+            Address::Udp(peer) => self.open_connected_mailbox(*peer, options),
+            _ => self.open_stream(address, options),
         }
-        let open = |net: &SimNet, owner| {
-            let mut net = net.net_mut();
-            let local = match address {
-                Address::Tcp(peer) => {
-                    let asked = options.local.unwrap_or_else(|| any_like(*peer));
-                    let asked = Address::Tcp(source_of(asked, *peer));
-                    Some(net.names.with_port(&asked).ok_or(EADDRINUSE)?)
-                }
-                _ => None,
-            };
-            net.connect(owner, address, local).ok_or(ENFILE)
-        };
-        self.open("connect", address, open, |end| {
-            Socket::Stream(Box::new(StreamSocket::new(end, false)))
-        })
     }
 
     fn bind(&mut self, address: &Address, options: &ListenOptions) -> Result<SocketId, OpenError> {
-        let Address::Udp(local) = address else {
-            return Err(OpenError::Unsupported {
-                what: "binding a stream; listen on it instead",
-            });
-        };
-        let mailbox = MailboxOptions {
-            local: *local,
-            peer: None,
-            reuse_port: options.reuse_port,
-            ecn: options.socket.ecn,
-        };
-        self.open_mailbox("bind", address, mailbox)
+        self.open_mailbox(address, options)
     }
 
-    fn adopt(
-        &mut self,
-        incoming: Incoming,
-        _options: &SocketOptions,
-    ) -> Result<SocketId, OpenError> {
-        let Incoming::Virtual(bits) = incoming else {
-            return Err(OpenError::Unsupported {
-                what: "descriptors in a simulated network",
-            });
-        };
-        let end = Id::from_bits(bits);
-        let bad = || OpenError::System {
-            call: "adopt",
-            address: None,
-            error: error(EBADF),
-        };
-        if self
-            .net
-            .net()
-            .ends
-            .get(end)
-            .is_none_or(|end| end.owner.is_some())
-        {
-            return Err(bad());
-        }
-        let socket = Socket::Stream(Box::new(StreamSocket::new(end, true)));
-        let max = self.sockets.max();
-        let Ok(id) = self.sockets.insert(socket) else {
-            self.net.discard(&Incoming::Virtual(bits));
-            return Err(OpenError::TooMany { max });
-        };
-        let mut net = self.net.net_mut();
-        if let Some(end) = net.ends.get_mut(end) {
-            end.owner = Some((self.node, id));
-        }
-        // What happened before the adoption is news to the new owner.
-        net.mark((self.node, id));
-        Ok(SocketId(id))
+    fn adopt(&mut self, incoming: Incoming, _: &SocketOptions) -> Result<SocketId, OpenError> {
+        self.take_over(incoming)
     }
 
     fn local_address(&self, socket: SocketId) -> Option<Address> {
@@ -504,26 +357,5 @@ fn release(net: &SimNet, socket: &Socket) {
             net.release(stream.end, !(stream.finished && over));
         }
         Socket::Datagram(datagram) => net.close_mailbox(datagram.mailbox),
-    }
-}
-
-fn capabilities(net: &SimNet) -> Capabilities {
-    let fact = |name, why: String| Fact {
-        name,
-        used: true,
-        why,
-    };
-    Capabilities {
-        kind: DriverKind::Sim,
-        facts: vec![
-            fact(
-                "virtual time",
-                "moves only when every driver is idle".to_owned(),
-            ),
-            fact("seeded network", format!("seed {}", net.seed())),
-        ],
-        directed_recv: true,
-        udp_gso: true,
-        udp_gro: true,
     }
 }

@@ -1,12 +1,24 @@
 //! Listeners as the network sees them: a name and a queue of connections that wait to be accepted.
 
+use std::collections::VecDeque;
+
 use ringway_buf::Id;
 use ringway_driver::{Address, ListenOptions};
 
 use crate::Fault;
 use crate::errno::{EADDRINUSE, ECONNABORTED, EMFILE, ENFILE, ENOBUFS};
 use crate::net::Net;
-use crate::stream::{Listener, Owner};
+use crate::stream::Owner;
+
+/// A listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) owner: Owner,
+    pub(crate) address: Address,
+    pub(crate) reuse_port: bool,
+    pub(crate) backlog_max: usize,
+    pub(crate) backlog: VecDeque<Id>,
+}
 
 /// What came of an attempt to accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +56,7 @@ impl Net {
             address: address.clone(),
             reuse_port,
             backlog_max: options.backlog.max(1) as usize,
-            backlog: std::collections::VecDeque::new(),
+            backlog: VecDeque::new(),
         };
         let id = self.listeners.insert(listener).map_err(|_full| ENFILE)?;
         self.names.insert(&address, id);

@@ -10,10 +10,11 @@ use ringway_driver::{Incoming, SharedPools};
 
 use crate::clock::{Clock, Event};
 use crate::datagram::{FLIGHTS_MAX, Flight, Mailbox};
+use crate::listener::Listener;
 use crate::names::Names;
 use crate::node::Node;
 use crate::rng::{Concern, Rng};
-use crate::stream::{End, Listener, Owner};
+use crate::stream::{End, Owner};
 use crate::trace::Trace;
 use crate::{FaultCounts, Faults, NetConfig, SimDriver};
 

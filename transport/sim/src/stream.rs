@@ -1,4 +1,4 @@
-//! Connections and listeners as the network sees them.
+//! Connections as the network sees them.
 //!
 //! Above: a driver's stream socket owns one end and reads, writes, finishes or releases it. Below: the clock
 //! brings segments, ends of stream, resets and credits. An end outlives neither its owner's release nor needs
@@ -9,30 +9,21 @@
 //!     '------refusal---> Failed
 //! ```
 
-use std::collections::VecDeque;
 use std::io::IoSliceMut;
-use std::time::Duration;
 
 use ringway_buf::{Chain, Id};
 use ringway_driver::Address;
 
 use crate::clock::Event;
 use crate::config::BUFFER_BYTES_MAX;
-use crate::errno::{ECONNREFUSED, ECONNRESET, ETIMEDOUT};
+use crate::errno::ECONNRESET;
 use crate::net::Net;
 use crate::pipe::{Finish, Flow, Pipe, SEGMENT_BYTES_MAX};
-use crate::rng::{Concern, Rng};
+use crate::rng::Rng;
 use crate::{Chance, Fault};
 
-/// Time after which an unanswered request to connect is repeated: Linux' first retransmission.
-const CONNECT_RETRY: Duration = Duration::from_secs(1);
-/// Requests to connect that meet a full accept queue before the connect fails.
-const CONNECT_ATTEMPTS_MAX: u8 = 7;
 /// Rings whose storage is kept for the next connection.
 const SPARE_RINGS_MAX: usize = 64;
-
-/// An id of nothing: no table ever gives out generation 0.
-const NOBODY: Id = Id::from_parts(u32::MAX, 0);
 
 /// Who owns a socket of the network: a node and its driver's id.
 pub(crate) type Owner = (u32, Id);
@@ -51,13 +42,13 @@ pub(crate) enum Link {
 pub(crate) struct End {
     pub(crate) owner: Option<Owner>,
     pub(crate) link: Link,
-    peer: Id,
-    inbound: Pipe,
+    pub(crate) peer: Id,
+    pub(crate) inbound: Pipe,
     pub(crate) local: Option<Address>,
     pub(crate) remote: Option<Address>,
-    attempts: u8,
+    pub(crate) attempts: u8,
     /// A reset for this end is on its way because its peer is gone.
-    doomed: bool,
+    pub(crate) doomed: bool,
 }
 
 /// What a driver wants to know of its end before it acts.
@@ -69,55 +60,7 @@ pub(crate) struct View {
     pub(crate) over: bool,
 }
 
-/// A listener.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) owner: Owner,
-    pub(crate) address: Address,
-    pub(crate) reuse_port: bool,
-    pub(crate) backlog_max: usize,
-    pub(crate) backlog: VecDeque<Id>,
-}
-
 impl Net {
-    /// Starts a connection to `target`. `None` when the network is full.
-    pub(crate) fn connect(
-        &mut self,
-        owner: Owner,
-        target: &Address,
-        local: Option<Address>,
-    ) -> Option<Id> {
-        let end = self.make_end(Some(owner), local, Some(target.clone()))?;
-        let mut connect = Rng::split(self.seed, Concern::Connect, self.directions);
-        let way = connect.duration(self.config.stream.connect_delay);
-        let faults = &self.config.faults.stream;
-        if connect.hits(faults.connect_silent) {
-            self.counts.add(Fault::ConnectSilent);
-        } else if connect.hits(faults.connect_refused) {
-            self.counts.add(Fault::ConnectRefused);
-            self.answer_in(way, end, ECONNREFUSED);
-        } else {
-            self.clock.plan(self.clock.now() + way, Event::Syn { end });
-        }
-        Some(end)
-    }
-
-    /// Makes a connection that is up and that nobody owns. `None` when the network is full.
-    pub(crate) fn pair(&mut self) -> Option<[Id; 2]> {
-        let near = self.make_end(None, None, None)?;
-        let Some(far) = self.make_end(None, None, None) else {
-            self.release(near, false);
-            return None;
-        };
-        for (end, peer) in [(near, far), (far, near)] {
-            if let Some(end) = self.ends.get_mut(end) {
-                end.peer = peer;
-                end.link = Link::Up;
-            }
-        }
-        Some([near, far])
-    }
-
     /// What the driver of `end` needs to know.
     pub(crate) fn view(&self, end: Id) -> Option<View> {
         let end = self.ends.get(end)?;
@@ -283,55 +226,6 @@ impl Net {
         self.clock.plan(at, Event::Reset { end: gone.peer });
     }
 
-    /// A request to connect arrived.
-    pub(crate) fn on_syn(&mut self, client: Id) {
-        let Some(target) = self.ends.get(client).and_then(|end| end.remote.clone()) else {
-            return;
-        };
-        let listeners = self.names.answering(&target);
-        let pick = usize::try_from(self.spread.below(listeners.len() as u64)).unwrap_or(0);
-        let found = listeners.get(pick).copied();
-        let Some(listener) = found.and_then(|id| self.listeners.get(id)) else {
-            return self.answer(client, ECONNREFUSED);
-        };
-        if listener.backlog.len() >= listener.backlog_max {
-            return self.retry(client);
-        }
-        let owner = listener.owner;
-        let local = Some(target);
-        let remote = self.ends.get(client).and_then(|end| end.local.clone());
-        let Some(server) = self.make_end(None, local, remote) else {
-            return self.retry(client);
-        };
-        if let Some(end) = self.ends.get_mut(server) {
-            end.peer = client;
-            end.link = Link::Up;
-        }
-        if let Some(end) = self.ends.get_mut(client) {
-            end.peer = server;
-        }
-        if let Some(listener) = found.and_then(|id| self.listeners.get_mut(id)) {
-            listener.backlog.push_back(server);
-        }
-        self.mark(owner);
-        self.answer(client, 0);
-    }
-
-    /// The answer to a request to connect arrived.
-    pub(crate) fn on_syn_answer(&mut self, client: Id, errno: i32) {
-        let Some(end) = self.ends.get_mut(client) else {
-            return;
-        };
-        if end.link == Link::Connecting {
-            end.link = if errno == 0 {
-                Link::Up
-            } else {
-                Link::Failed(errno)
-            };
-            self.mark_end(client);
-        }
-    }
-
     pub(crate) fn on_segment(&mut self, reader: Id, upto: u64) {
         let buffer_bytes = self.buffer_bytes();
         let Some(end) = self.ends.get_mut(reader) else {
@@ -410,33 +304,6 @@ impl Net {
         if let Some(owner) = self.ends.get(end).and_then(|end| end.owner) {
             self.mark(owner);
         }
-    }
-
-    fn make_end(
-        &mut self,
-        owner: Option<Owner>,
-        local: Option<Address>,
-        remote: Option<Address>,
-    ) -> Option<Id> {
-        self.directions += 1;
-        let storage = self.spare_rings.pop().unwrap_or_default();
-        let inbound = Pipe::new(
-            self.seed,
-            self.directions,
-            storage,
-            &self.config.faults.stream,
-        );
-        let end = End {
-            owner,
-            link: Link::Connecting,
-            peer: NOBODY,
-            inbound,
-            local,
-            remote,
-            attempts: 0,
-            doomed: false,
-        };
-        self.ends.insert(end).ok()
     }
 
     /// The peer is gone: the system takes the bytes and answers with a reset, if answers come through.
@@ -520,33 +387,6 @@ impl Net {
             let at = now + pipe.one_way(&self.config.stream);
             self.clock.plan(at, Event::Credit { end: reader });
         }
-    }
-
-    fn retry(&mut self, client: Id) {
-        let Some(end) = self.ends.get_mut(client) else {
-            return;
-        };
-        end.attempts += 1;
-        if end.attempts >= CONNECT_ATTEMPTS_MAX {
-            return self.answer(client, ETIMEDOUT);
-        }
-        let wait = CONNECT_RETRY * (1 << (end.attempts - 1));
-        self.clock
-            .plan(self.clock.now() + wait, Event::Syn { end: client });
-    }
-
-    fn answer(&mut self, client: Id, errno: i32) {
-        let way = self.config.stream.connect_delay;
-        let Some(end) = self.ends.get_mut(client) else {
-            return;
-        };
-        let way = end.inbound.duration(way);
-        self.answer_in(way, client, errno);
-    }
-
-    fn answer_in(&mut self, way: Duration, client: Id, errno: i32) {
-        let at = self.clock.now() + way;
-        self.clock.plan(at, Event::SynAnswer { end: client, errno });
     }
 
     fn buffer_bytes(&self) -> u32 {
