@@ -113,8 +113,8 @@ impl Uring {
     /// # Errors
     /// [`StartError`] names cause and fix: switched off by sysctl or seccomp, no memory lock, kernel too old.
     pub fn new(config: UringConfig, pools: SharedPools) -> Result<Self, StartError> {
-        let (ring, facts) = start::open(&config)?;
-        Self::assemble(ring, config, pools, facts)
+        let opened = start::open(&config, &pools)?;
+        Self::assemble(opened, config, pools)
     }
 }
 

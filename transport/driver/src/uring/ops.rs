@@ -22,7 +22,7 @@ use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use ringway_buf::{Chain, Id, RecvBuffer, Segment, Table};
 
-use super::bufring::{GROUP, SLOT_BYTES};
+use super::bufring::GROUP;
 use super::ring::{Completion, Entry, Ring};
 use crate::socket::direct::PIECES_MAX;
 use crate::{DriverStats, Park, SocketId};
@@ -214,19 +214,18 @@ impl<R: Ring> Flight<R> {
         self.start(socket, Work::Accept, entry.build())
     }
 
-    /// Starts receiving into provided slots: until cancelled, or once.
-    pub(super) fn recv(&mut self, fd: RawFd, socket: SocketId, multi: bool) -> Id {
-        #[expect(clippy::cast_possible_truncation, reason = "a constant of 16 KiB")]
-        let slot_bytes = SLOT_BYTES as u32;
-        let entry = if multi {
-            opcode::RecvMulti::new(Fd(fd), GROUP).build()
-        } else {
-            opcode::Recv::new(Fd(fd), core::ptr::null_mut(), slot_bytes)
-                .buf_group(GROUP)
-                .build()
-                .flags(squeue::Flags::BUFFER_SELECT)
-        };
-        self.start(socket, Work::Recv { multi }, entry)
+    /// Starts receiving into provided slots until cancelled.
+    pub(super) fn recv_multi(&mut self, fd: RawFd, socket: SocketId) -> Id {
+        let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build();
+        self.start(socket, Work::Recv { multi: true }, entry)
+    }
+
+    /// Starts receiving at most `bytes` into one provided slot.
+    pub(super) fn recv_once(&mut self, fd: RawFd, socket: SocketId, bytes: usize) -> Id {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let entry = opcode::Recv::new(Fd(fd), core::ptr::null_mut(), bytes).buf_group(GROUP);
+        let entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
+        self.start(socket, Work::Recv { multi: false }, entry)
     }
 
     /// Starts receiving the missing bytes of a large message into its place.

@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use ringway_buf::RecvBuffer;
 
 use super::Uring;
-use super::bufring::Slots;
+use super::bufring::{SLOT_BYTES, Slots};
 use super::ops::Work;
 use super::ring::{Completion, Ring};
 use super::socket::{Pending, Phase, Role};
@@ -28,6 +28,8 @@ use crate::{CloseCause, Fed, Sink, SocketId, Target};
 const DIRECTED_BYTES_MIN: usize = 32 * 1024;
 /// Receives that were no part of a large message, after which a bulk connection is an ordinary one again.
 const BULK_RECEIVES: u8 = 32;
+/// Room for the next header on a bulk connection: what arrives with it must be copied to its place.
+const BULK_HEAD_BYTES: usize = 4096;
 /// Bytes that one socket may bring up by direct reads in one turn.
 const DIRECT_BYTES_MAX: usize = 256 * 1024;
 
@@ -81,7 +83,11 @@ impl<R: Ring> Uring<R> {
                     // Those who wait for a slot come first.
                     return self.starve(id, false);
                 }
-                let op = self.flight.recv(fd, id, !bulk);
+                let op = if bulk {
+                    self.flight.recv_once(fd, id, BULK_HEAD_BYTES)
+                } else {
+                    self.flight.recv_multi(fd, id)
+                };
                 socket.input = Some(Pending::new(op));
                 self.stats.armed += 1;
             }
@@ -250,7 +256,13 @@ impl<R: Ring> Uring<R> {
             };
             let (moved, room) = match target {
                 Target::One(room) => {
-                    let len = room.len();
+                    let most = if stream.bulk > 0 {
+                        BULK_HEAD_BYTES
+                    } else {
+                        room.len()
+                    };
+                    let len = room.len().min(most);
+                    let room = &mut room[..len];
                     (direct::recv(fd, room, &mut self.stats), len)
                 }
                 Target::Two(rooms) => {
@@ -261,6 +273,7 @@ impl<R: Ring> Uring<R> {
             match moved {
                 Moved::Done(len) => {
                     bytes += len;
+                    stream.bulk = stream.bulk.saturating_sub(1);
                     let brimful = len == room;
                     let fed =
                         stream
@@ -418,7 +431,7 @@ impl<R: Ring> Uring<R> {
             stream.starved = false;
             if wanted && stream.inlet.large_remaining() == 0 && !self.hot.contains(id) {
                 // Once, not again and again: nobody takes a second slot before everybody had one.
-                let op = self.flight.recv(fd, id, false);
+                let op = self.flight.recv_once(fd, id, SLOT_BYTES);
                 socket.input = Some(Pending::new(op));
                 self.stats.armed += 1;
             } else if wanted {

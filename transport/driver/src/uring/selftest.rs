@@ -1,6 +1,6 @@
 //! The functional self-test: does the ring do what the driver builds on, here and now?
 //!
-//! Runs once at start-up on a small ring of its own, over a socket pair, under whatever seccomp profile and
+//! Runs once at start-up on the driver's own ring, over a socket pair, under whatever seccomp profile and
 //! limits are in force (`enter` and `register` can be filtered apart from `setup`). A few hundred microseconds.
 
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use io_uring::types::Fd;
 use ringway_buf::{Instant, Pools, PoolsConfig};
 
 use super::bufring::{GROUP, SLOT_BYTES, Slots};
-use super::ring::{Completion, Entry, KernelRing, Ring, RingShape};
+use super::ring::{Completion, Entry, Ring};
 use super::start::refused;
 use crate::{DriverStats, Fact, Park, StartError};
 
@@ -25,31 +25,25 @@ const LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 const FIX: &str = "this kernel's io_uring misbehaves: update it, or use the epoll driver";
 
-/// Runs the test; notes what it proved in `facts`.
-pub(super) fn run(no_sqarray: bool, facts: &mut Vec<Fact>) -> Result<(), StartError> {
+/// Runs the test on a fresh ring and leaves nothing behind; notes what it proved in `facts`.
+pub(super) fn run<R: Ring>(ring: &mut R, facts: &mut Vec<Fact>) -> Result<(), StartError> {
     let failed = |error| refused("the self-test of io_uring", error);
-    let shape = RingShape {
-        submissions: 8,
-        completions: 32,
-        no_sqarray,
-    };
-    let ring = KernelRing::open(shape).map_err(failed)?;
     let pools = Pools::new(PoolsConfig {
         budget_bytes: 1 << 20,
         ..PoolsConfig::default()
     });
+    let mut slots = Slots::new(ring, SLOTS, &pools).map_err(failed)?;
     let mut test = Test {
         ring,
         stats: DriverStats::default(),
         next: 1,
     };
-    let mut slots = Slots::new(&mut test.ring, SLOTS, &pools).map_err(failed)?;
     let outcome = test.nop().and_then(|()| test.receive(&mut slots, &pools));
     let released = test.ring.unregister_buffers(GROUP).is_ok();
     if released && outcome.is_ok() {
-        drop(slots)
+        drop(slots);
     } else {
-        slots.leak()
+        slots.leak();
     }
     match outcome {
         Ok(()) => {}
@@ -77,15 +71,15 @@ impl From<io::Error> for Flaw {
     }
 }
 
-struct Test {
-    ring: KernelRing,
+struct Test<'a, R> {
+    ring: &'a mut R,
     stats: DriverStats,
     next: u64,
 }
 
-impl Test {
+impl<R: Ring> Test<'_, R> {
     fn nop(&mut self) -> Result<(), Flaw> {
-        let id = self.push(opcode::Nop::new().build());
+        let id = self.push(opcode::Nop::new().build())?;
         let done = self.wait()?;
         check(
             done.user_data == id && done.result == 0,
@@ -104,9 +98,8 @@ impl Test {
         let mut starved = 0;
         let mut armed = None;
         while received.len() < BYTES {
-            let fd = Fd(far.as_raw_fd());
-            let id =
-                *armed.get_or_insert_with(|| self.push(opcode::RecvMulti::new(fd, GROUP).build()));
+            let id = self.armed(armed, far.as_raw_fd())?;
+            armed = Some(id);
             let done = self.wait()?;
             check(
                 done.user_data == id,
@@ -147,9 +140,8 @@ impl Test {
         pools: &Pools,
     ) -> Result<(), Flaw> {
         slots.refill(pools);
-        let target =
-            armed.unwrap_or_else(|| self.push(opcode::RecvMulti::new(Fd(fd), GROUP).build()));
-        let cancel = self.push(opcode::AsyncCancel::new(target).build());
+        let target = self.armed(armed, fd)?;
+        let cancel = self.push(opcode::AsyncCancel::new(target).build())?;
         let (mut ended, mut answered) = (false, false);
         while !(ended && answered) {
             let done = self.wait()?;
@@ -167,14 +159,25 @@ impl Test {
         Ok(())
     }
 
-    fn push(&mut self, entry: Entry) -> u64 {
+    /// The receive that is armed, or a fresh one.
+    fn armed(&mut self, armed: Option<u64>, fd: i32) -> Result<u64, Flaw> {
+        match armed {
+            Some(id) => Ok(id),
+            None => self.push(opcode::RecvMulti::new(Fd(fd), GROUP).build()),
+        }
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<u64, Flaw> {
         let id = self.next;
         self.next += 1;
+        let entry = entry.user_data(id);
         // SAFETY: the entries of this test point to no memory but the slots, which are unregistered or leaked
-        // before they are freed; their descriptors are closed after the ring was asked to end.
-        let pushed = unsafe { self.ring.push(&entry.user_data(id)) };
-        debug_assert!(pushed, "eight entries are plenty");
-        id
+        // before they are freed; their descriptors outlive the operations that complete, and a ring on which
+        // one does not is dropped.
+        while !unsafe { self.ring.push(&entry) } {
+            self.ring.enter(Park::No, &mut self.stats)?;
+        }
+        Ok(id)
     }
 
     fn wait(&mut self) -> Result<Completion, Flaw> {

@@ -7,9 +7,12 @@
 //!
 //! There is no rung below: the choice of another driver is the engine's, which says so once.
 
+use std::collections::VecDeque;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
-use ringway_buf::Table;
+use ringway_buf::{Pools, Table};
 
 use super::bufring::Slots;
 use super::hot::Hot;
@@ -24,6 +27,10 @@ use crate::{Capabilities, DriverKind, DriverStats, Fact, Scratch, SharedPools, S
 /// Smallest queues that the ladder tries by itself when memory can't be locked.
 const SUBMISSIONS_MIN: u32 = 8;
 
+/// Further tries of the smallest queues, and the time between them.
+const PATIENCE: u32 = 20;
+const PATIENCE_STEP: Duration = Duration::from_millis(5);
+
 const FIX_PERMISSION: &str = "io_uring is switched off: set `sysctl kernel.io_uring_disabled=0` (2 forbids it \
 to all, 1 to processes outside of `kernel.io_uring_group`), or allow io_uring_setup, io_uring_enter and \
 io_uring_register in the seccomp profile of the container";
@@ -32,17 +39,62 @@ allow io_uring_setup, io_uring_enter and io_uring_register in the profile of the
 const FIX_MEMORY: &str = "memory for the ring can't be locked: raise `ulimit -l` (1 MiB is plenty), or ask for \
 smaller queues";
 const FIX_OLD: &str = "Linux 6.1 or later is needed for it";
+const FIX_TOO_OLD: &str =
+    "this kernel's io_uring lacks what the driver needs: Linux 6.1 or later is needed";
 const FIX_DESCRIPTORS: &str = "this process is out of descriptors: raise `ulimit -n`";
 const FIX_OTHER: &str = "use the epoll driver, or report this";
 
-/// Opens and proves a ring; returns it with what was found.
-pub(super) fn open(config: &UringConfig) -> Result<(KernelRing, Vec<Fact>), StartError> {
+/// A ring that was proved to work, the slots on it, and what was found.
+pub(super) type Opened = (KernelRing, Slots, Vec<Fact>);
+
+/// Climbs the ladder.
+pub(super) fn open(config: &UringConfig, pools: &Pools) -> Result<Opened, StartError> {
     check(config)?;
-    let (mut ring, shape) = climb(config).map_err(|error| refused("io_uring_setup", error))?;
+    let mut shape = RingShape {
+        submissions: config.submissions,
+        completions: config.completions,
+        no_sqarray: true,
+    };
+    let mut patience = PATIENCE;
+    loop {
+        let error = match attempt(shape, config, pools) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        match errno_of(&error) {
+            Some(libc::EINVAL) if shape.no_sqarray => shape.no_sqarray = false,
+            Some(libc::ENOMEM) if shape.submissions > SUBMISSIONS_MIN => {
+                shape.submissions = (shape.submissions / 4).max(SUBMISSIONS_MIN);
+                shape.completions = (shape.completions / 4).max(shape.submissions * 2);
+            }
+            // The kernel gives the memory of a closed ring back later, in a worker of its own.
+            Some(libc::ENOMEM) if patience > 0 => {
+                patience -= 1;
+                thread::sleep(PATIENCE_STEP);
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// One rung.
+fn attempt(shape: RingShape, config: &UringConfig, pools: &Pools) -> Result<Opened, StartError> {
+    let mut ring =
+        KernelRing::open(shape).map_err(|error| refused("opening an io_uring", error))?;
     require(&ring)?;
     let mut facts = facts_of(&mut ring, shape);
-    selftest::run(shape.no_sqarray, &mut facts)?;
-    Ok((ring, facts))
+    selftest::run(&mut ring, &mut facts)?;
+    let slots = slots_on(&mut ring, config, pools)?;
+    Ok((ring, slots, facts))
+}
+
+fn slots_on<R: Ring>(
+    ring: &mut R,
+    config: &UringConfig,
+    pools: &Pools,
+) -> Result<Slots, StartError> {
+    Slots::new(ring, config.slots_max, pools)
+        .map_err(|error| refused("registering receive slots with the io_uring", error))
 }
 
 fn check(config: &UringConfig) -> Result<(), StartError> {
@@ -60,28 +112,6 @@ fn check(config: &UringConfig) -> Result<(), StartError> {
         return wrong("sockets_max", "1 to 16777216");
     }
     Ok(())
-}
-
-/// The ring that the kernel grants, and the shape it was asked for last.
-fn climb(config: &UringConfig) -> io::Result<(KernelRing, RingShape)> {
-    let mut shape = RingShape {
-        submissions: config.submissions,
-        completions: config.completions,
-        no_sqarray: true,
-    };
-    loop {
-        match KernelRing::open(shape) {
-            Ok(ring) => return Ok((ring, shape)),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EINVAL) if shape.no_sqarray => shape.no_sqarray = false,
-                Some(libc::ENOMEM) if shape.submissions > SUBMISSIONS_MIN => {
-                    shape.submissions = (shape.submissions / 4).max(SUBMISSIONS_MIN);
-                    shape.completions = (shape.completions / 4).max(shape.submissions * 2);
-                }
-                _ => return Err(error),
-            },
-        }
-    }
 }
 
 fn require(ring: &KernelRing) -> Result<(), StartError> {
@@ -145,6 +175,13 @@ fn facts_of(ring: &mut KernelRing, shape: RingShape) -> Vec<Fact> {
     ]
 }
 
+fn errno_of(error: &StartError) -> Option<i32> {
+    match error {
+        StartError::System { error, .. } => error.raw_os_error(),
+        _ => None,
+    }
+}
+
 /// The error of a refused call, with its fix.
 pub(super) fn refused(call: &'static str, error: io::Error) -> StartError {
     let fix = match error.raw_os_error() {
@@ -152,12 +189,7 @@ pub(super) fn refused(call: &'static str, error: io::Error) -> StartError {
         Some(libc::ENOSYS) => FIX_MISSING,
         Some(libc::ENOMEM) => FIX_MEMORY,
         Some(libc::EMFILE | libc::ENFILE) => FIX_DESCRIPTORS,
-        Some(libc::EINVAL) => {
-            return StartError::Unsupported {
-                what: "this kernel's io_uring lacks what the driver needs",
-                fix: FIX_OLD,
-            };
-        }
+        Some(libc::EINVAL) => FIX_TOO_OLD,
         _ => FIX_OTHER,
     };
     StartError::System { call, error, fix }
@@ -170,14 +202,15 @@ impl<R: Ring> Uring<R> {
     /// What the system refuses, or a field of `config` out of range.
     pub fn with_ring(ring: R, config: UringConfig, pools: SharedPools) -> Result<Self, StartError> {
         check(&config)?;
-        Self::assemble(ring, config, pools, Vec::new())
+        let mut ring = ring;
+        let slots = slots_on(&mut ring, &config, &pools)?;
+        Self::assemble((ring, slots, Vec::new()), config, pools)
     }
 
     pub(super) fn assemble(
-        ring: R,
+        (ring, slots, mut facts): (R, Slots, Vec<Fact>),
         config: UringConfig,
         pools: SharedPools,
-        mut facts: Vec<Fact>,
     ) -> Result<Self, StartError> {
         let (udp_gso, udp_gro) = (udp::probe_gso(), udp::probe_gro());
         for (name, used) in [("udp gso", udp_gso), ("udp gro", udp_gro)] {
@@ -197,18 +230,15 @@ impl<R: Ring> Uring<R> {
             udp_gro,
         };
         let wakeup = Wakeup::new().map_err(|error| refused("eventfd", error))?;
-        let mut flight = Flight::new(ring, config.sockets_max);
-        let slots = Slots::new(&mut flight.ring, config.slots_max, &pools)
-            .map_err(|error| refused("io_uring_register of a buffer ring", error))?;
         let mut this = Self {
             sockets: Table::new(config.sockets_max),
-            flight,
+            flight: Flight::new(ring, config.sockets_max),
             slots: Some(slots),
             hot: Hot::new(),
-            noted: std::collections::VecDeque::new(),
-            outbox: std::collections::VecDeque::new(),
-            starved: std::collections::VecDeque::new(),
-            lean: std::collections::VecDeque::new(),
+            noted: VecDeque::new(),
+            outbox: VecDeque::new(),
+            starved: VecDeque::new(),
+            lean: VecDeque::new(),
             short: false,
             skipped: 0,
             scratch: Scratch::new(),

@@ -32,6 +32,8 @@ pub enum Taste {
     Counts,
     /// Takes the stream for frames (length, body) and has large bodies received into place.
     Frames,
+    /// The same, but large bodies are only counted.
+    LargeFrames,
 }
 
 /// Bodies from this length on are asked for with `Want::Large`.
@@ -159,7 +161,7 @@ impl Sink for Recorder {
             return Want::Nothing;
         }
         let taste = self.taste;
-        if taste == Taste::Frames {
+        if matches!(taste, Taste::Frames | Taste::LargeFrames) {
             return self.frames(socket, buffer);
         }
         if taste == Taste::KeepsSlices {
@@ -176,14 +178,23 @@ impl Sink for Recorder {
     }
 
     fn large(&mut self, socket: SocketId, buffer: RecvBuffer) -> Want {
+        let counts = self.taste == Taste::LargeFrames;
         let log = self.log(socket);
         log.larges += 1;
+        if counts {
+            return Want::More(4);
+        }
         log.bytes.extend_from_slice(buffer.bytes());
         Want::More(1)
     }
 
     fn datagrams(&mut self, socket: SocketId, buffer: &mut RecvBuffer, meta: DatagramMeta) {
+        let counts = self.taste == Taste::Counts;
         let log = self.log(socket);
+        log.count += buffer.len();
+        if counts {
+            return buffer.consume(buffer.len());
+        }
         log.datagrams.push((buffer.bytes().to_vec(), meta));
         buffer.consume(buffer.len());
     }
