@@ -16,8 +16,8 @@ use std::rc::Rc;
 use ringway_buf::{Chain, Pools, PoolsConfig, RecvBuffer, copies};
 use ringway_driver::epoll::{Epoll, EpollConfig};
 use ringway_driver::{
-    AcceptFault, Address, Burst, CloseCause, DatagramMeta, Driver, Incoming, ListenOptions, Park,
-    SharedPools, Sink, SocketId, SocketOptions, Want,
+    AcceptFault, Address, Burst, Close, CloseCause, DatagramMeta, Driver, Incoming, ListenOptions,
+    Park, SharedPools, Sink, SocketId, SocketOptions, Want,
 };
 
 thread_local! {
@@ -49,6 +49,7 @@ struct Tally {
     accepted: Vec<Incoming>,
     bytes: usize,
     datagrams: usize,
+    closed: usize,
 }
 
 impl Sink for Tally {
@@ -82,7 +83,9 @@ impl Sink for Tally {
 
     fn ended(&mut self, _: SocketId) {}
 
-    fn closed(&mut self, _: SocketId, _: CloseCause) {}
+    fn closed(&mut self, _: SocketId, _: CloseCause) {
+        self.closed += 1;
+    }
 }
 
 struct End {
@@ -232,4 +235,22 @@ fn a_udp_message_costs_one_send_and_two_receives() {
         empty <= 2 * ROUNDS + ROUNDS / 2,
         "{empty} calls found nothing"
     );
+}
+
+#[test]
+fn a_close_that_is_due_is_reported_before_a_sleep() {
+    let mut end = End::new();
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let socket = end
+        .driver
+        .adopt(Incoming::Fd(near.into()), &SocketOptions::default())
+        .unwrap();
+    // The peer's end is known, but nobody has read it when the close begins.
+    drop(far);
+    end.driver.poll(Park::No, &mut end.tally);
+    end.driver.close(socket, Close::Graceful);
+    end.driver.flush(&mut end.tally);
+    // Would never return if it slept first.
+    end.driver.poll(Park::Until(None), &mut end.tally);
+    assert_eq!((end.tally.closed, end.driver.stats().parks), (1, 0));
 }

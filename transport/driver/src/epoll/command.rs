@@ -1,5 +1,6 @@
 //! What the engine asks for: open, switch, queue, close. Nothing here calls the sink.
 
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ringway_buf::Chain;
@@ -135,11 +136,17 @@ impl Epoll {
             && stream.fault.is_none()
             && !stream.closing()
         {
-            stream.queue.append(chain);
+            if stream.queue.is_empty() {
+                // Both keep their allocations, each for the other's next use.
+                mem::swap(&mut stream.queue, chain);
+            } else {
+                stream.queue.append(chain);
+            }
             if !socket.flushing {
                 socket.flushing = true;
                 self.lists.flush.push_back(id);
             }
+            return;
         }
         // What a closing or closed socket will not send any more is dropped.
         chain.clear();

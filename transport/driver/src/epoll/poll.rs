@@ -31,14 +31,18 @@ impl Epoll {
     pub(super) fn turn<S: Sink>(&mut self, park: Park, sink: &mut S) -> u32 {
         let mut sink = Counted::new(sink);
         self.settle(&mut sink);
-        self.list_starved();
+        if !self.lists.starved.is_empty() {
+            self.list_starved();
+        }
         if park == Park::No && self.hot.skip() {
             self.serve_hot(&mut sink);
             self.serve_ready(&mut sink);
         } else {
             self.serve_ready(&mut sink);
             let idle = self.lists.ready.is_empty();
-            let sleeps = idle && sink.events == 0 && self.lists.flush.is_empty();
+            // What serving has decided, a `closed` above all, is reported before anyone sleeps.
+            let due = !self.lists.doomed.is_empty() || !self.lists.flush.is_empty();
+            let sleeps = idle && sink.events == 0 && !due;
             self.look(if sleeps { park } else { Park::No }, &mut sink);
             // Otherwise the new ones queue behind those that wait already, for the next turn.
             if idle {
@@ -75,12 +79,13 @@ impl Epoll {
                 socket.flushing = true;
                 self.lists.flush.push_back(id);
             }
-            self.sent_on(id);
+            if socket.blocked || socket.watches_room || socket.readable || socket.doom.is_some() {
+                self.sent_on(id);
+            }
         }
     }
 
     /// What follows from a send: a watch for room, a doom, or data to look for.
-    #[inline]
     fn sent_on(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(id.0) else {
             return;
@@ -110,39 +115,40 @@ impl Epoll {
     /// Reports what commands and turns have decided: who is connected, who is closed.
     #[inline]
     pub(super) fn settle<S: Sink>(&mut self, sink: &mut S) {
-        if !self.lists.opened.is_empty() {
-            let mut opened = mem::take(&mut self.lists.opened);
-            for id in opened.drain(..) {
-                if self
-                    .sockets
-                    .get(id.0)
-                    .is_some_and(|socket| socket.doom.is_none())
-                {
-                    sink.connected(id);
-                }
-            }
-            self.lists.opened = opened;
-        }
-        if !self.lists.doomed.is_empty() {
-            let mut doomed = mem::take(&mut self.lists.doomed);
-            for id in doomed.drain(..) {
-                let Some(socket) = self.sockets.remove(id.0) else {
-                    continue;
-                };
-                self.poller.unwatch(socket.fd.as_fd());
-                self.hot.remove(id);
-                let cause = socket.doom.unwrap_or(CloseCause::Requested);
-                drop(socket.fd);
-                sink.closed(id, cause);
-            }
-            self.lists.doomed = doomed;
+        if !self.lists.opened.is_empty() || !self.lists.doomed.is_empty() {
+            self.report(sink);
         }
     }
 
-    fn list_starved(&mut self) {
-        if self.lists.starved.is_empty() {
-            return;
+    #[cold]
+    fn report<S: Sink>(&mut self, sink: &mut S) {
+        let mut opened = mem::take(&mut self.lists.opened);
+        for id in opened.drain(..) {
+            if self
+                .sockets
+                .get(id.0)
+                .is_some_and(|socket| socket.doom.is_none())
+            {
+                sink.connected(id);
+            }
         }
+        self.lists.opened = opened;
+        let mut doomed = mem::take(&mut self.lists.doomed);
+        for id in doomed.drain(..) {
+            let Some(socket) = self.sockets.remove(id.0) else {
+                continue;
+            };
+            self.poller.unwatch(socket.fd.as_fd());
+            self.hot.remove(id);
+            let cause = socket.doom.unwrap_or(CloseCause::Requested);
+            drop(socket.fd);
+            sink.closed(id, cause);
+        }
+        self.lists.doomed = doomed;
+    }
+
+    #[cold]
+    fn list_starved(&mut self) {
         let mut starved = mem::take(&mut self.lists.starved);
         for id in starved.drain(..) {
             self.list_if_ready(id);

@@ -26,6 +26,8 @@ pub(crate) type Make<D> = fn(SharedPools) -> D;
 
 /// Turns in a row that spin before one may sleep; both ways through a driver are walked.
 const SPINS: u32 = 48;
+/// Turns that never sleep after which a test is lost: a few seconds at least.
+const SPINS_MAX: u32 = 5_000_000;
 /// Longest sleep of one turn. Only a lost event is noticed by it.
 const NAP: Duration = Duration::from_millis(100);
 /// Sleeps without any event after which a test is lost.
@@ -303,6 +305,17 @@ impl<D: Driver> World<D> {
                 self.log
             );
         }
+    }
+
+    /// Like [`until`](Self::until), but never ready to sleep: only the driver's own spinning finds what is new.
+    pub(crate) fn spin_until(&mut self, what: &str, done: impl Fn(&Log) -> bool) {
+        for _ in 0..SPINS_MAX {
+            if done(&self.log) {
+                return;
+            }
+            self.spin();
+        }
+        panic!("spun in vain until {what}; {:#?}", self.log);
     }
 
     /// Turns until nothing happens any more: what is shown now stays so.

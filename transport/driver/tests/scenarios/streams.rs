@@ -83,6 +83,37 @@ pub(crate) fn parked_ends_ping_and_pong<D: Driver>(make: Make<D>) {
     }
 }
 
+pub(crate) fn a_spinning_driver_sees_newcomers_beside_a_busy_dialogue<D: Driver>(make: Make<D>) {
+    let mut world = World::new(make);
+    let (listener, address) = world.listen("tcp://127.0.0.1:0");
+    let options = SocketOptions::default();
+    let (client, server) = world.pair_with(&address, &options, &options);
+    let (quiet, quiet_peer) = world.pair_with(&address, &options, &options);
+    for round in 0..500 {
+        match round % 10 {
+            5 => world.send(quiet, b"psst"),
+            9 => drop(TcpStream::connect(address.socket_addr().unwrap()).unwrap()),
+            _ => {}
+        }
+        for _ in 0..5 {
+            world.send(client, b"ping");
+            world.spin_until("ping", |log| log.received_bytes(server) == 4);
+            world.take(server);
+        }
+        match round % 10 {
+            5 => {
+                world.spin_until("psst", |log| log.received_bytes(quiet_peer) == 4);
+                world.take(quiet_peer);
+            }
+            9 => {
+                world.spin_until("a newcomer", |log| !log.accepted.is_empty());
+                assert_eq!(world.log.accepted.pop().map(|(at, ..)| at), Some(listener));
+            }
+            _ => {}
+        }
+    }
+}
+
 pub(crate) fn two_drivers_on_one_thread_take_turns<D: Driver>(make: Make<D>) {
     let (mut near, mut far) = (World::new(make), World::new(make));
     let (_, address) = far.listen("tcp://127.0.0.1:0");

@@ -18,6 +18,9 @@ use super::sys;
 use super::udp::{PAYLOAD_BYTES_MAX, RECV_BYTES, SEGMENTS_MAX, is_fatal};
 use crate::{Burst, DatagramMeta, DriverStats};
 
+#[cfg(test)]
+mod tests;
+
 /// Slots of a batch receive, 64 KiB each: room for a coalesced batch in every one of them.
 pub const BATCH_MAX: usize = 8;
 
