@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ringway_buf::{Instant, Table};
 use ringway_driver::{
-    Address, AcceptFault, CloseCause, Incoming, ListenOptions, SharedPools, SocketId, SocketOptions,
+    AcceptFault, Address, CloseCause, DriverStats, Incoming, ListenOptions, SharedPools, SocketId,
+    SocketOptions,
 };
 use ringway_driver::{Close, Park};
 use ringway_proto::{CloseCode, Role, Stream, StreamConfig, Timeout};
@@ -445,8 +446,11 @@ impl Hub {
             || !self.replay.is_empty()
     }
 
-    pub(crate) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self, driver: &DriverStats) {
         let copies = ringway_buf::copies();
+        self.cells.set(Counter::Syscalls, driver.syscalls);
+        self.cells.set(Counter::EmptyPolls, driver.empty_polls);
+        self.cells.set(Counter::Parks, driver.parks);
         self.cells.set(Counter::Connections, self.connections.len() as u64);
         self.cells.set(Counter::BudgetUsed, self.pools.budget().used() as u64);
         self.cells.set(Counter::Copies, copies.count);

@@ -66,6 +66,7 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     }
 
     fn accept_failed(&mut self, listener: SocketId, fault: AcceptFault) {
+        self.hub.work += 1;
         if let Some(listener) = self.hub.sockets.listener(listener) {
             self.hub.accept_failed(listener, &fault);
         }
