@@ -247,6 +247,8 @@ impl Engine {
                     work = with_driver!(&mut self.driver, driver => {
                         sleep(hub, inlets, &mut **driver, handler, until)
                     });
+                    // A sleep ends at the limit at the latest: look at the clock after each.
+                    spins = 0;
                 }
             }
         }
@@ -323,6 +325,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.hub.shared.stop();
+        let (_, none) = mpsc::channel(1);
+        self.hub.shared.bury(std::mem::replace(&mut self.inlets.commands, none));
         let clean = with_driver!(&mut self.driver, driver => driver.shutdown(SHUTDOWN_LIMIT));
         debug_assert!(clean, "the kernel holds no operation of a closed engine");
         for id in self.hub.connections.ids() {
@@ -395,6 +399,8 @@ impl Hub {
         driver.read(socket, true);
         let real = driver.local_address(socket);
         self.emit(&Event::Listening { listener, address: real.as_ref() });
+        self.emit(&Event::Begun { connection: id });
+        self.emit(&Event::Opened { connection: id });
         Ok(listener)
     }
 
@@ -403,6 +409,9 @@ impl Hub {
         match listener.0 {
             Source::Stream(id) => {
                 if let Some(entry) = self.listeners.remove(id) {
+                    if let Some(links) = &entry.links {
+                        links.stop();
+                    }
                     self.actions.push(crate::hub::Action::Close(entry.socket, Close::Abort));
                     debug_assert_eq!(
                         self.sockets.owner(entry.socket),

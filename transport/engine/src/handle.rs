@@ -35,6 +35,16 @@ pub(crate) enum Command {
     Stop,
 }
 
+impl Command {
+    /// Answers that the engine is gone, with what has to be handed back. The other answers are given by
+    /// dropping them.
+    pub(crate) fn refuse(self) {
+        if let Self::Send { body, reply, .. } = self {
+            reply.answer(Err(Full { message: body, error: SendError::Closed }));
+        }
+    }
+}
+
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

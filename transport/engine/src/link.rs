@@ -126,7 +126,15 @@ enum Opening {
 #[derive(Clone, Debug)]
 pub(crate) struct AcceptEnd {
     queue: mpsc::Sender<Link>,
-    arrived: Arc<Signal>,
+    arrived: Arc<Arrived>,
+}
+
+/// Tells an acceptor that a link arrived, or that none will any more.
+#[derive(Debug, Default)]
+struct Arrived {
+    signal: Signal,
+    /// The listener is closed: by a drain, or with its engine.
+    ended: AtomicBool,
 }
 
 /// A connection owned by the caller. `Send`; dropping it sends what is queued, then closes.
@@ -201,7 +209,7 @@ impl LinkEnd {
             Opening::Connect(reply) => reply.answer(Ok(link)),
             Opening::Accept(accept) => {
                 if accept.queue.push(link).is_ok() {
-                    accept.arrived.wake();
+                    accept.arrived.signal.wake();
                 }
             }
         }
@@ -452,7 +460,7 @@ pub struct Acceptor {
     listener: crate::ListenerId,
     address: Option<Address>,
     queue: mpsc::Receiver<Link>,
-    arrived: Arc<Signal>,
+    arrived: Arc<Arrived>,
 }
 
 impl Acceptor {
@@ -462,7 +470,7 @@ impl Acceptor {
         address: Option<Address>,
     ) -> (Self, AcceptEnd) {
         let (queue_in, queue_out) = mpsc::channel(ACCEPTED_MAX);
-        let arrived = Arc::new(Signal::default());
+        let arrived = Arc::new(Arrived::default());
         let end = AcceptEnd { queue: queue_in, arrived: Arc::clone(&arrived) };
         let shared = Arc::clone(shared);
         (Self { shared, listener, address, queue: queue_out, arrived }, end)
@@ -477,18 +485,21 @@ impl Acceptor {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// The engine has stopped.
+    /// The engine drains or has stopped, and every link that arrived was taken.
     pub async fn accept(&mut self) -> Result<Link, LinkError> {
         poll_fn(|cx| {
             for again in [true, false] {
+                // Acquire pairs with the Release in `AcceptEnd::stop`. Read before the queue: what arrived
+                // before the end must not be missed.
+                let ended = self.arrived.ended.load(Ordering::Acquire) || self.shared.is_stopped();
                 if let Some(link) = self.queue.pop() {
                     return Poll::Ready(Ok(link));
                 }
-                if self.shared.is_stopped() {
+                if ended {
                     return Poll::Ready(Err(LinkError::Stopped));
                 }
                 if again {
-                    self.arrived.register(cx.waker());
+                    self.arrived.signal.register(cx.waker());
                 }
             }
             Poll::Pending
@@ -506,9 +517,10 @@ impl Acceptor {
 }
 
 impl AcceptEnd {
-    /// The engine stops: whoever waits for a connection is told.
+    /// The listener is closed: whoever waits for a connection is told.
     pub(crate) fn stop(&self) {
-        self.arrived.wake();
+        self.arrived.ended.store(true, Ordering::Release);
+        self.arrived.signal.wake();
     }
 }
 

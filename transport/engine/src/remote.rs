@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) waker: Waker,
     pub(crate) counters: Counters,
     stopped: AtomicBool,
+    /// The engine's end of `commands`, once the engine is gone.
+    buried: Mutex<Option<mpsc::Receiver<Command>>>,
     /// Tasks that wait for room in `commands`.
     waiting: Waiting,
 }
@@ -43,6 +45,7 @@ impl Shared {
             waker,
             counters: Counters::new(),
             stopped: AtomicBool::new(false),
+            buried: Mutex::new(None),
             waiting: Waiting::default(),
         }
     }
@@ -54,7 +57,28 @@ impl Shared {
         }
         self.commands.push(command).map_err(|full| full.0)?;
         self.ring();
+        // Pairs with the fence in `stop`: either the engine finds the command when it buries its queue, or
+        // this sees that it stopped and refuses the command itself.
+        fence(Ordering::SeqCst);
+        if self.is_stopped() {
+            self.refuse_buried();
+        }
         Ok(())
+    }
+
+    /// The engine leaves its end of the command queue behind: whatever is in it, or still comes, is refused.
+    pub(crate) fn bury(&self, commands: mpsc::Receiver<Command>) {
+        *lock(&self.buried) = Some(commands);
+        self.refuse_buried();
+    }
+
+    fn refuse_buried(&self) {
+        loop {
+            // Released before the waiter is woken.
+            let command = lock(&self.buried).as_mut().and_then(mpsc::Receiver::pop);
+            let Some(command) = command else { return };
+            command.refuse();
+        }
     }
 
     /// Tells the engine to look at a link.
@@ -79,6 +103,7 @@ impl Shared {
     /// The engine is gone: nothing is taken any more, all who wait are told.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         self.waiting.wake();
     }
 
@@ -108,9 +133,13 @@ impl Waiting {
     fn add(&self, waker: &Waker) {
         lock(&self.wakers).push(waker.clone());
         self.some.store(true, Ordering::SeqCst);
+        // Pairs with the fence in `wake`: who waits looks again after this, who made room looks for waiters
+        // after that; at least one sees the other.
+        fence(Ordering::SeqCst);
     }
 
     fn wake(&self) {
+        fence(Ordering::SeqCst);
         if self.some.swap(false, Ordering::SeqCst) {
             for waker in std::mem::take(&mut *lock(&self.wakers)) {
                 waker.wake();
