@@ -13,8 +13,10 @@ const TOP: f64 = 30.0;
 const SIDE: f64 = 12.0;
 /// Steps of a histogram along its logarithmic axis.
 const STEPS: u32 = 96;
-/// What is shown of a distribution: the rest of a long tail would squeeze the part that matters.
+/// What is shown of a distribution: all up to this quantile, but no more than so many times the slowest median.
+/// The rest of a long tail would squeeze the part that matters.
 const SHOWN_TO: f64 = 0.998;
+const SHOWN_MEDIANS: u64 = 10;
 
 /// A distribution and the class that gives it its colour.
 #[derive(Clone, Copy, Debug)]
@@ -30,20 +32,7 @@ pub(crate) fn latencies(title: &str, layers: &[Layer<'_>]) -> String {
         .iter()
         .filter(|layer| !layer.latencies.is_empty())
         .collect();
-    let low = layers
-        .iter()
-        .map(|layer| layer.latencies.min())
-        .min()
-        .unwrap_or(1)
-        .max(1);
-    let high = layers
-        .iter()
-        .map(|layer| layer.latencies.value_at_quantile(SHOWN_TO))
-        .max();
-    let axis = Axis::new(
-        float(low) * 0.95,
-        float(high.unwrap_or(2).max(low + 1)) * 1.05,
-    );
+    let axis = Axis::of(&layers);
     let shares: Vec<Vec<f64>> = layers
         .iter()
         .map(|layer| axis.shares(layer.latencies))
@@ -113,6 +102,25 @@ struct Axis {
 impl Axis {
     fn new(low: f64, high: f64) -> Self {
         Self { low, high }
+    }
+
+    fn of(layers: &[&Layer<'_>]) -> Self {
+        let highest = |quantile| {
+            let values = layers
+                .iter()
+                .map(|layer| layer.latencies.value_at_quantile(quantile));
+            values.max().unwrap_or(1)
+        };
+        let low = layers
+            .iter()
+            .map(|layer| layer.latencies.min())
+            .min()
+            .unwrap_or(1)
+            .max(1);
+        let high = highest(SHOWN_TO)
+            .min(highest(0.5) * SHOWN_MEDIANS)
+            .max(low + 1);
+        Self::new(float(low) * 0.95, float(high) * 1.05)
     }
 
     /// 0 at the left end, 1 at the right one.

@@ -19,7 +19,7 @@ margin:1.5rem 0}table{border-collapse:collapse;width:100%;font-variant-numeric:t
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid var(--line)}th{font-weight:600}\
 th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}.scroll{overflow-x:auto}\
 figure{margin:.5rem 0}svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif;\
-fill:var(--text)}.grid{stroke:var(--line)}.axis{stroke:var(--soft)}.area{fill-opacity:.28;stroke-width:1.5}\
+fill:var(--text);paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}.grid{stroke:var(--line)}.axis{stroke:var(--soft)}.area{fill-opacity:.28;stroke-width:1.5}\
 .area.ours{fill:var(--ours);stroke:var(--ours)}.area.raw{fill:var(--raw);stroke:var(--raw)}\
 .area.bare{fill:var(--bare);fill-opacity:.1;stroke:var(--bare);stroke-dasharray:3 2}\
 .bar.ours{fill:var(--ours)}.bar.raw{fill:var(--raw)}.bar.bare{fill:var(--bare)}\
@@ -126,7 +126,7 @@ fn round_trips(name: &str, one: &Shown) -> String {
     let chart = chart::latencies(&format!("{name}: distribution of round trips"), &layers);
     format!(
         "<h3>Round trips, one call after the other</h3><figure>{chart}<figcaption>Share of round trips \
-         over a logarithmic time axis; dashed lines are medians.</figcaption></figure>"
+         over a logarithmic time axis; dashed lines are medians, and the last of a long tail is cut off.</figcaption></figure>"
     )
 }
 

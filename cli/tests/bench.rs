@@ -1,0 +1,225 @@
+//! The command `bench`: every workload on every transport by every driver, tiny.
+#![allow(missing_docs, reason = "a test has its name")]
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod support;
+
+use std::io::Read as _;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{command, drivers, ringway, signal, stderr, stdout};
+
+/// Runs one tiny measurement and returns its JSON line.
+fn bench(workload: &str, transport: &str, driver: &str, more: &[&str]) -> Value {
+    let fixed = [
+        "bench",
+        workload,
+        "--transport",
+        transport,
+        "--driver",
+        driver,
+        "--json",
+    ];
+    let output = command(&fixed).args(more).output().unwrap();
+    let what = format!("{workload} over {transport} by {driver}");
+    assert!(output.status.success(), "{what}: {}", stderr(&output));
+    let text = stdout(&output);
+    assert_eq!(text.lines().count(), 1, "{what}: one line per result");
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["workload"], workload);
+    assert_eq!(line["transport"], transport);
+    assert_eq!(line["driver"], driver, "never a silent fallback");
+    line
+}
+
+/// Every transport of every driver, with few messages and sleeping sides, which share cores in peace.
+fn everywhere(workload: &str, more: &[&str], check: impl Fn(&Value)) {
+    let mut arguments = vec!["--policy", "park", "--rounds", "3"];
+    arguments.extend_from_slice(more);
+    for driver in drivers() {
+        for transport in ["tcp", "unix", "udp"] {
+            check(&bench(workload, transport, &driver, &arguments));
+        }
+    }
+}
+
+fn positive(value: &Value) -> bool {
+    value.as_f64().is_some_and(|value| value > 0.0)
+}
+
+/// Ratio and band of a figure are there, and the band is in order.
+fn compared(line: &Value, figure: &str) {
+    assert!(
+        positive(&line[format!("ratio_{figure}")]),
+        "{figure}: {line}"
+    );
+    let band = line[format!("band_{figure}")].as_array().unwrap();
+    assert!(
+        band[0].as_f64() <= band[1].as_f64() && positive(&band[0]),
+        "{figure}: {line}"
+    );
+}
+
+#[test]
+fn rtt_everywhere() {
+    everywhere("rtt", &["--ops", "64"], |line| {
+        for figure in ["p50", "p99", "rate"] {
+            compared(line, figure);
+        }
+        assert!(
+            positive(&line["ours"]["p50_ns"]) && positive(&line["raw"]["p50_ns"]),
+            "{line}"
+        );
+        // One receive and one send on each side is the least; a ring may do with fewer calls.
+        assert_eq!(line["raw"]["syscalls_per_op"], 4.0, "{line}");
+        assert_eq!(
+            line["transport"] == "udp",
+            line["raw_bare"].is_object(),
+            "{line}"
+        );
+    });
+}
+
+#[test]
+fn rate_everywhere() {
+    everywhere("rate", &["--ops", "64", "--outstanding", "8"], |line| {
+        compared(line, "rate");
+        assert!(positive(&line["ours"]["p50_ns"]), "{line}");
+    });
+}
+
+#[test]
+fn stream_everywhere() {
+    everywhere("stream", &["--ops", "64"], |line| {
+        compared(line, "rate");
+        assert!(
+            line["ratio_p50"].is_null() && line["ours"]["p50_ns"].is_null(),
+            "{line}"
+        );
+    });
+}
+
+#[test]
+fn bandwidth_everywhere() {
+    everywhere("bandwidth", &["--ops", "8", "--size", "50000"], |line| {
+        compared(line, "rate");
+        let (bytes, messages) = (&line["ours"]["bytes_per_s"], &line["ours"]["per_s"]);
+        let size = bytes.as_f64().unwrap() / messages.as_f64().unwrap();
+        assert!((size / 50_000.0 - 1.0).abs() < 1e-9, "{line}");
+    });
+}
+
+#[test]
+fn connections_everywhere() {
+    everywhere(
+        "connections",
+        &["--connections", "20", "--held", "30"],
+        |line| {
+            compared(line, "p50");
+            compared(line, "rate");
+            assert_eq!(line["connections"], 20);
+            assert_eq!(
+                line["transport"] == "udp",
+                line["ours"]["rss_per_connection"].is_null(),
+                "{line}"
+            );
+        },
+    );
+}
+
+#[test]
+fn an_idle_server_uses_little_and_a_spinning_one_a_core() {
+    let driver = drivers().remove(0);
+    for (transport, policy) in [("tcp", "park"), ("udp", "adaptive"), ("unix", "spin")] {
+        let more = ["--policy", policy, "--rounds", "1", "--connections", "20"];
+        let line = bench("idle", transport, &driver, &more);
+        let cpu = line["ours"]["cpu_percent"].as_f64().unwrap();
+        assert!((0.0..=101.0).contains(&cpu), "{line}");
+        assert!(policy == "spin" || cpu < 50.0, "{line}");
+        assert!(
+            line["ours"]["per_s"].is_null() && line["ratio_rate"].is_null(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn spinning_sides_measure_too_and_the_table_names_the_verdicts() {
+    let output = ringway(&[
+        "bench", "rtt", "--driver", "epoll", "--rounds", "3", "--ops", "16",
+    ]);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for part in [
+        "ringway",
+        "A/A band",
+        "<= 1.1",
+        "<= 1.3",
+        "only 3 rounds",
+        "syscalls per message",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn few_rounds_are_said_to_be_no_claim_beside_the_json_too() {
+    let arguments = [
+        "bench", "rtt", "--driver", "epoll", "--policy", "park", "--rounds", "3",
+    ];
+    let output = command(&arguments)
+        .args(["--ops", "16", "--json"])
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&output).contains("not a claim"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+// The child inherits standard error; its end comes only when parent and child are both gone.
+#[test]
+fn the_child_of_a_killed_measurement_ends_with_it() {
+    let arguments = [
+        "bench",
+        "idle",
+        "--driver",
+        "epoll",
+        "--policy",
+        "park",
+        "--connections",
+        "2",
+    ];
+    let mut bench = command(&arguments)
+        .args(["--rounds", "1000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", bench.id());
+    while std::fs::read_to_string(&children)
+        .unwrap()
+        .trim()
+        .is_empty()
+    {
+        std::thread::yield_now();
+    }
+    signal(&bench, Signal::SIGKILL);
+    let mut said = String::new();
+    bench
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(!bench.wait().unwrap().success());
+}
+
+#[test]
+fn the_hidden_command_refuses_to_run_without_its_parent() {
+    let output = ringway(&["bench-peer", "--parent", "1", "--core", "0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
