@@ -27,7 +27,7 @@ pub(crate) type Make<D> = fn(SharedPools) -> D;
 /// Turns in a row that spin before one may sleep; both ways through a driver are walked.
 const SPINS: u32 = 48;
 /// Turns that never sleep after which a test is lost: a few seconds at least.
-const SPINS_MAX: u32 = 5_000_000;
+pub(crate) const SPINS_MAX: u32 = 5_000_000;
 /// Longest sleep of one turn. Only a lost event is noticed by it.
 const NAP: Duration = Duration::from_millis(100);
 /// Sleeps without any event after which a test is lost.

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use ringway_buf::copies;
 use ringway_driver::{Driver, Incoming, SocketOptions};
 
-use super::{Appetite, Make, World, pattern};
+use super::{Appetite, Log, Make, SPINS_MAX, World, pattern};
 
 fn echo<D: Driver>(make: Make<D>, address: &str, len: usize) {
     let mut world = World::new(make);
@@ -114,6 +114,22 @@ pub(crate) fn a_spinning_driver_sees_newcomers_beside_a_busy_dialogue<D: Driver>
     }
 }
 
+/// Turns both drivers alternately until `done`; neither ever sleeps.
+fn both_until<D: Driver>(
+    near: &mut World<D>,
+    far: &mut World<D>,
+    done: impl Fn(&Log, &Log) -> bool,
+) {
+    for _ in 0..SPINS_MAX {
+        if done(&near.log, &far.log) {
+            return;
+        }
+        near.spin();
+        far.spin();
+    }
+    panic!("spun in vain; {:#?} {:#?}", near.log, far.log);
+}
+
 pub(crate) fn two_drivers_on_one_thread_take_turns<D: Driver>(make: Make<D>) {
     let (mut near, mut far) = (World::new(make), World::new(make));
     let (_, address) = far.listen("tcp://127.0.0.1:0");
@@ -121,10 +137,9 @@ pub(crate) fn two_drivers_on_one_thread_take_turns<D: Driver>(make: Make<D>) {
         .driver
         .connect(&address, &SocketOptions::default())
         .unwrap();
-    while near.log.connected.is_empty() || far.log.accepted.is_empty() {
-        near.spin();
-        far.spin();
-    }
+    both_until(&mut near, &mut far, |near, far| {
+        !near.connected.is_empty() && !far.accepted.is_empty()
+    });
     let (_, incoming, _) = far.log.accepted.remove(0);
     let server = far
         .driver
@@ -135,16 +150,14 @@ pub(crate) fn two_drivers_on_one_thread_take_turns<D: Driver>(make: Make<D>) {
     for round in 0..500 {
         let message = pattern(100, round);
         near.send(client, &message);
-        while far.log.received_bytes(server) < 100 {
-            near.spin();
-            far.spin();
-        }
+        both_until(&mut near, &mut far, |_, far| {
+            far.received_bytes(server) == 100
+        });
         let message = far.take(server);
         far.send(server, &message);
-        while near.log.received_bytes(client) < 100 {
-            far.spin();
-            near.spin();
-        }
+        both_until(&mut near, &mut far, |near, _| {
+            near.received_bytes(client) == 100
+        });
         assert_eq!(near.take(client), message);
     }
 }
@@ -210,9 +223,11 @@ pub(crate) fn a_sink_that_sips_gets_everything_in_order<D: Driver>(make: Make<D>
     world.log.appetite.insert(server, Appetite::Sip);
     let bytes = pattern(1 << 20, 5);
     world.send(client, &bytes);
-    while world.log.received_bytes(server) < bytes.len() {
+    let mut shown = 0;
+    while shown < bytes.len() {
         world.driver.read(server, true);
-        world.turn();
+        world.until("a sip", |log| log.received_bytes(server) > shown);
+        shown = world.log.received_bytes(server);
     }
     assert!(world.take(server) == bytes);
 }
@@ -273,7 +288,10 @@ pub(crate) fn partial_writes_keep_their_order<D: Driver>(make: Make<D>) {
         world.send(client, piece);
     }
     let mut room = vec![0; 5_000];
-    while got.len() < bytes.len() {
+    for _ in 0..SPINS_MAX {
+        if got.len() >= bytes.len() {
+            break;
+        }
         world.spin();
         match peer.read(&mut room) {
             Ok(len) => got.extend_from_slice(&room[..len]),
