@@ -2,6 +2,7 @@
 //!
 //! Both ends are turned alternately on one thread; allocations are counted on that thread.
 
+#![cfg(feature = "uring")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod uring_support;

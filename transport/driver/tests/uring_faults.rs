@@ -2,6 +2,9 @@
 //!
 //! `RINGWAY_SEED=<number>` replays one run.
 
+#![cfg(feature = "uring")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod uring_support;
 
 use std::rc::Rc;

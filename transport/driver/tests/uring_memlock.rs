@@ -3,6 +3,7 @@
 //! The limit belongs to the whole process, so this is one test in a binary of its own. The kernel exempts
 //! privileged threads; the test gives its privileges up first.
 
+#![cfg(feature = "uring")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::rc::Rc;

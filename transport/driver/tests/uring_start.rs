@@ -2,6 +2,7 @@
 //!
 //! A filter binds the thread that installs it and those it makes, so each case runs on a thread of its own.
 
+#![cfg(feature = "uring")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

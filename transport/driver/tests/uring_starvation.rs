@@ -1,5 +1,7 @@
 //! Too few slots, too little memory, too small a queue: everything goes on, in order and fairly.
 
+#![cfg(feature = "uring")]
+
 mod uring_support;
 
 use ringway_buf::Mode;

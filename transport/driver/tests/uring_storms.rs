@@ -1,6 +1,8 @@
 //! Storms of switching, cancelling, closing and dropping, with guard pages behind every freed slot: an
 //! operation that touched freed memory would complete with `EFAULT` and be counted.
 
+#![cfg(feature = "uring")]
+
 mod uring_support;
 
 use std::rc::Rc;

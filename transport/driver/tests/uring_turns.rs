@@ -1,5 +1,7 @@
 //! The ways of the io_uring driver, one at a time: pooled, direct, directed, parked; and what they cost.
 
+#![cfg(feature = "uring")]
+
 mod uring_support;
 
 use std::time::Duration;

@@ -70,7 +70,7 @@ impl Entries {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    fn publish(&mut self) {
+    fn publish(&self) {
         let base = self.pages.base().cast::<BufRingEntry>().as_ptr();
         // SAFETY: the first entry exists; its reserved field is the ring's tail.
         let tail = unsafe { BufRingEntry::tail(base) };

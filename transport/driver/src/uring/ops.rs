@@ -281,8 +281,7 @@ impl<R: Ring> Flight<R> {
         blocked: bool,
     ) -> Id {
         // The kernel goes on by itself until all is gone: one operation in flight keeps the order.
-        #[expect(clippy::cast_sign_loss, reason = "two positive flags")]
-        let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32;
+        let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL).cast_unsigned();
         let entry = opcode::SendMsg::new(Fd(fd), outgoing.aim())
             .flags(flags)
             .ioprio(if blocked { POLL_FIRST } else { 0 })

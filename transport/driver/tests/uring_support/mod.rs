@@ -3,7 +3,11 @@
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each test binary uses a part of it"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "each test binary uses a part of it, and a test fails by panicking"
 )]
 
 pub mod faulty;
