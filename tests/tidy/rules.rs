@@ -362,23 +362,23 @@ pub(crate) fn file_length(tree: &Tree) -> Vec<Fault> {
 
 /// Words of the workshop: where and how the project was made is nobody's business.
 const WORKSHOP: &[&str] = &[
-    concat!("/wor", "k/"),
-    concat!("shar", "ed/notes"),
-    concat!("shar", "ed/design"),
+    concat!("/", "work", "/"),
+    concat!("shared", "/notes"),
+    concat!("shared", "/design"),
+    concat!("shared", "/style"),
     concat!("design", ".md"),
-    concat!("shar", "ed/style"),
     concat!("before", "-stop"),
-    concat!("this ses", "sion"),
-    concat!("earlier ses", "sion"),
-    concat!("developer's ses", "sion"),
-    concat!("this iss", "ue"),
-    concat!("the iss", "ue says"),
-    concat!("Done ", "when"),
-    concat!("another hel", "per"),
-    concat!("other hel", "pers"),
+    concat!("this", " session"),
+    concat!("earlier", " session"),
+    concat!("developer's", " session"),
+    concat!("this", " issue"),
+    concat!("the issue", " says"),
+    concat!("Done", " when"),
+    concat!("another", " helper"),
+    concat!("other", " helpers"),
     concat!("language", " model"),
     concat!("Cla", "ude"),
-    concat!("A", "I-generated"),
+    concat!("AI", "-generated"),
 ];
 
 /// Texts speak to strangers.
