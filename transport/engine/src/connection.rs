@@ -142,6 +142,8 @@ pub(crate) struct Connection {
     pub(crate) parting: bool,
     pub(crate) role: Role,
     pub(crate) listener: Option<ListenerId>,
+    /// The other side's address, until `opened` tells it.
+    pub(crate) peer_address: Option<Box<Address>>,
     /// A timer for signs of life while paused is armed.
     pub(crate) reassuring: bool,
     /// When the large message under way has to be complete.
@@ -181,6 +183,7 @@ impl Connection {
             parting: false,
             role,
             listener: None,
+            peer_address: None,
             reassuring: false,
             large_until: None,
             large: None,

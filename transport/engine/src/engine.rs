@@ -184,9 +184,9 @@ impl Engine {
     pub fn adopt(&mut self, socket: OwnedFd, role: Role) -> Result<ConnectionId, OpenError> {
         let options = self.hub.settings.socket.clone();
         let incoming = Incoming::Fd(socket);
-        let (socket, datagram) = with_driver!(&mut self.driver, driver => {
+        let (socket, datagram, peer) = with_driver!(&mut self.driver, driver => {
             let socket = driver.adopt(incoming, &options)?;
-            (socket, driver.datagram_bytes_max(socket))
+            (socket, driver.datagram_bytes_max(socket), driver.peer_address(socket))
         });
         let deadline = self.hub.now + self.hub.settings.times.connect;
         let Some(id) = self.hub.begin(Phase::Connecting(deadline), role) else {
@@ -195,6 +195,7 @@ impl Engine {
         };
         if let Some(connection) = self.hub.connections.get_mut(id.0) {
             connection.announced = true;
+            connection.peer_address = peer.map(Box::new);
             if let Some(bytes_max) = datagram {
                 connection.carrier = Carrier::Datagram(Box::new(Datagrams::new(true, bytes_max)));
             }

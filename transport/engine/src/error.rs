@@ -144,12 +144,18 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 /// A message that was not accepted, handed back with the reason.
-#[derive(Debug)]
 pub struct Full<T> {
     /// The message, untouched.
     pub message: T,
     /// Why.
     pub error: SendError,
+}
+
+/// Without the message: it may be long, or work that can't be shown.
+impl<T> fmt::Debug for Full<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Full").field("error", &self.error).finish_non_exhaustive()
+    }
 }
 
 impl<T> fmt::Display for Full<T> {
@@ -158,7 +164,7 @@ impl<T> fmt::Display for Full<T> {
     }
 }
 
-impl<T: fmt::Debug> std::error::Error for Full<T> {}
+impl<T> std::error::Error for Full<T> {}
 
 /// Why a connection is gone.
 #[derive(Debug)]

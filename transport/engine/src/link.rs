@@ -215,6 +215,11 @@ impl LinkEnd {
         }
     }
 
+    /// Whether messages of the owner wait for the connection's queue.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        self.waiting.is_some() || !self.outbound.is_empty()
+    }
+
     /// Puts a message into the inbox. It always has room: it was paused before it was full.
     pub(crate) fn deliver(&mut self, received: Received) -> Inbox {
         let lost = self.inbox.push(received).is_err();

@@ -183,8 +183,8 @@ fn announce<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId, peer: 
     hub.emit(&Event::Opened { connection: id });
     let Some(connection) = hub.connections.get_mut(id.0) else { return };
     connection.announced = true;
-    let peer = peer.unwrap_or(Peer {
-        address: None,
+    let peer = peer.unwrap_or_else(|| Peer {
+        address: connection.peer_address.take().map(|address| *address),
         listener: connection.listener,
         message_bytes_max: u32::from(u16::MAX),
         features: 0,
@@ -332,7 +332,7 @@ fn control<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId) {
         match stream.poll_event() {
             Some(StreamEvent::Opened(hello)) => {
                 let peer = Peer {
-                    address: None,
+                    address: connection.peer_address.take().map(|address| *address),
                     listener: connection.listener,
                     message_bytes_max: hello.message_bytes_max,
                     features: hello.features,

@@ -20,8 +20,10 @@ use crate::handle::Command;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) commands: mpsc::Sender<Command>,
-    /// Links that want the engine's attention, each at most once: never full.
+    /// Links that want the engine's attention, each at most once.
     pub(crate) links: mpsc::Sender<ConnectionId>,
+    /// `links` was full, of links that are closed already: the engine looks at all that live.
+    links_missed: AtomicBool,
     pub(crate) bell: Doorbell,
     pub(crate) waker: Waker,
     pub(crate) counters: Counters,
@@ -41,6 +43,7 @@ impl Shared {
         Self {
             commands,
             links,
+            links_missed: AtomicBool::new(false),
             bell: Doorbell::new(),
             waker,
             counters: Counters::new(),
@@ -83,10 +86,16 @@ impl Shared {
 
     /// Tells the engine to look at a link.
     pub(crate) fn notify(&self, link: ConnectionId) {
-        // Fails only after the engine's end is gone, when nobody is left to look.
-        if self.links.push(link).is_ok() {
-            self.ring();
+        if self.links.push(link).is_err() {
+            // SeqCst: comes before the ring, as the push does.
+            self.links_missed.store(true, Ordering::SeqCst);
         }
+        self.ring();
+    }
+
+    /// Whether a link could not be listed since the last time.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.links_missed.load(Ordering::SeqCst) && self.links_missed.swap(false, Ordering::SeqCst)
     }
 
     pub(crate) fn ring(&self) {

@@ -331,7 +331,9 @@ impl Hub {
     /// While the peer drains: says the final word as soon as nothing holds the connection.
     fn part(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id.0) else { return };
-        if connection.parting && !connection.held && connection.is_live() {
+        // What a link has queued was accepted from its owner before the end.
+        let owed = connection.link.as_ref().is_some_and(|link| link.has_outgoing());
+        if connection.parting && !connection.held && !owed && connection.is_live() {
             connection.parting = false;
             if let Carrier::Stream(stream) = &mut connection.carrier {
                 stream.finish();

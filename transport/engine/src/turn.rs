@@ -114,8 +114,9 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
             match driver.connect(&address, &options) {
                 Ok(socket) => {
                     hub.attach(id, socket);
-                    if let Some(connection) = hub.connections.get_mut(id.0)
-                        && let Carrier::Datagram(datagrams) = &mut connection.carrier
+                    let Some(connection) = hub.connections.get_mut(id.0) else { return };
+                    connection.peer_address = Some(Box::new(address));
+                    if let Carrier::Datagram(datagrams) = &mut connection.carrier
                         && let Some(bytes_max) = driver.datagram_bytes_max(socket)
                     {
                         datagrams.learn_bytes_max(bytes_max);
@@ -173,7 +174,7 @@ fn adopt<D: Driver>(
     driver: &mut D,
     listener: Option<crate::ListenerId>,
     incoming: Incoming,
-    _peer: Option<ringway_driver::Address>,
+    peer: Option<ringway_driver::Address>,
 ) {
     let limits = hub.settings.limits;
     let refused = if hub.draining {
@@ -209,6 +210,7 @@ fn adopt<D: Driver>(
     let shared = std::sync::Arc::clone(&hub.shared);
     if let Some(connection) = hub.connections.get_mut(id.0) {
         connection.listener = listener;
+        connection.peer_address = peer.map(Box::new);
         connection.link = links.map(|accept| {
             Box::new(LinkEnd::accepting(&shared, id, limits.link_messages_max, accept))
         });
@@ -234,10 +236,15 @@ fn commands<D: Driver>(hub: &mut Hub, inlets: &mut Inlets, driver: &mut D) {
     if taken > 0 {
         hub.shared.made_room();
     }
-    while taken < TURN_COMMANDS_MAX {
+    // Counted apart: a flood of commands must not keep the links waiting.
+    for _ in 0..TURN_COMMANDS_MAX {
         let Some(link) = inlets.links.pop() else { break };
-        taken += 1;
         hub.attend_link(link);
+    }
+    if hub.shared.take_missed() {
+        for id in hub.connections.ids() {
+            hub.attend_link(crate::ConnectionId(id));
+        }
     }
     if !inlets.commands.is_empty() || !inlets.links.is_empty() {
         // Not all fitted into this turn: ring for the next one.
