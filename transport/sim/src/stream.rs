@@ -96,7 +96,6 @@ impl Net {
             pipe.writer_waits = true;
         }
         if len == 0 {
-            self.plan_credit(peer);
             return 0;
         }
         let faults = &self.config.faults.stream;
@@ -237,7 +236,8 @@ impl Net {
         if matches!(end.link, Link::Broken(_)) {
             return;
         }
-        debug_assert!(upto >= pipe.arrived, "segments keep their order");
+        // In release builds too: a simulator that reorders a stream would blame the engine for it.
+        assert!(upto >= pipe.arrived, "segments keep their order");
         pipe.arrived = upto;
         let peer = end.peer;
         let opened = pipe.writer_waits && pipe.room(buffer_bytes) > 0;
@@ -372,16 +372,17 @@ impl Net {
         );
     }
 
-    /// Tells the writer what was read, when it waits for that or a quarter of the buffer is free.
+    /// Tells the writer what was read, a quarter of the buffer at a time.
+    ///
+    /// A writer that waits has filled the buffer, so a reader that reads on comes to tell it.
     fn plan_credit(&mut self, reader: Id) {
-        let quarter = u64::from(self.buffer_bytes() / 4);
+        let quarter = u64::from(self.buffer_bytes() / 4).max(1);
         let now = self.clock.now();
         let Some(end) = self.ends.get_mut(reader) else {
             return;
         };
         let pipe = &mut end.inbound;
-        let fresh = pipe.read - pipe.credited;
-        let due = fresh > 0 && (pipe.writer_waits || fresh >= quarter);
+        let due = pipe.read - pipe.credited >= quarter;
         if due && !pipe.credit_planned && end.link == Link::Up {
             pipe.credit_planned = true;
             let at = now + pipe.one_way(&self.config.stream);

@@ -56,6 +56,18 @@ fn a_lingering_close_discards_more_than_the_window() {
 }
 
 #[test]
+fn the_end_of_a_stream_is_reported_once() {
+    let mut pair = Pair::new(&NetConfig::perfect(), 12);
+    pair.client.driver.close(pair.near, Close::Graceful);
+    for on in [true, false, true] {
+        pair.settle();
+        pair.server.driver.read(pair.far, on);
+    }
+    pair.settle();
+    assert_eq!(pair.server.log.count(&Event::Ended(pair.far)), 1);
+}
+
+#[test]
 fn an_abort_resets_the_peer() {
     let mut pair = Pair::new(&NetConfig::perfect(), 3);
     pair.client.driver.close(pair.near, Close::Abort);
