@@ -14,8 +14,15 @@ const ROUNDS: u64 = 5;
 fn crowd(pair: &mut Pair) -> Vec<ConnectionId> {
     let address = pair.world.address("tcp");
     let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair.server.engine.local_address(listener).unwrap().to_string();
-    let ends: Vec<_> = (0..CROWD).map(|_| pair.client.engine.connect(&address).unwrap()).collect();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
+    let ends: Vec<_> = (0..CROWD)
+        .map(|_| pair.client.engine.connect(&address).unwrap())
+        .collect();
     pair.until("all open", |pair| {
         pair.client.app.opened.len() == CROWD && pair.server.app.opened.len() == CROWD
     });
@@ -24,14 +31,22 @@ fn crowd(pair: &mut Pair) -> Vec<ConnectionId> {
 
 fn everybody_gets_an_answer_each_round(world: World) {
     let mut pair = Pair::new(world);
-    pair.server.app = App { count_only: true, ..App::echo() };
-    pair.client.app = App { count_only: true, ..App::default() };
+    pair.server.app = App {
+        count_only: true,
+        ..App::echo()
+    };
+    pair.client.app = App {
+        count_only: true,
+        ..App::default()
+    };
     let ends = crowd(&mut pair);
     for round in 1..=ROUNDS {
         for end in &ends {
             pair.client.send(*end, &[7; 64]).unwrap();
         }
-        pair.until("a round of answers", |pair| pair.client.app.count == round * CROWD as u64);
+        pair.until("a round of answers", |pair| {
+            pair.client.app.count == round * CROWD as u64
+        });
     }
 }
 
@@ -40,7 +55,10 @@ fn everybody_gets_an_answer_across_threads(world: fn() -> World, idle: Idle) {
     let (address_in, address) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {
         let mut server = Host::new(&world(), config().idle(idle), "server");
-        server.app = App { count_only: true, ..App::echo() };
+        server.app = App {
+            count_only: true,
+            ..App::echo()
+        };
         let listener = server.engine.listen("tcp://127.0.0.1:0").unwrap();
         let address = server.engine.local_address(listener).unwrap().to_string();
         address_in.send((address, server.engine.handle())).unwrap();
@@ -50,7 +68,9 @@ fn everybody_gets_an_answer_across_threads(world: fn() -> World, idle: Idle) {
     let (address, handle) = address.recv().unwrap();
     let mut client = Host::new(&world(), config().idle(idle), "client");
     client.app.count_only = true;
-    let ends: Vec<_> = (0..CROWD).map(|_| client.engine.connect(&address).unwrap()).collect();
+    let ends: Vec<_> = (0..CROWD)
+        .map(|_| client.engine.connect(&address).unwrap())
+        .collect();
     while client.app.opened.len() < CROWD {
         client.engine.wait(&mut client.app, None);
     }

@@ -110,10 +110,13 @@ fn many_small_messages_share_a_turn(world: World) {
     for round in 0..20_u64 {
         for number in 0..500_u64 {
             pair.client
-                .send(client, &pattern(number as usize % 70, round * 500 + number))
+                .send(
+                    client,
+                    &pattern(usize::try_from(number % 70).unwrap(), round * 500 + number),
+                )
                 .unwrap();
         }
-        let arrived = (round as usize + 1) * 500;
+        let arrived = usize::try_from(round + 1).unwrap() * 500;
         pair.until("a round arrived", |pair| {
             pair.server.app.got.len() == arrived
         });
@@ -280,7 +283,7 @@ fn a_held_connection_outlives_the_peers_drain(world: World) {
     });
     for number in 0..5 {
         pair.server.send(server, &pattern(10, number)).unwrap();
-        let count = number as usize + 1;
+        let count = usize::try_from(number).unwrap() + 1;
         pair.until("still delivered", |pair| pair.client.app.got.len() == count);
     }
     assert!(pair.client.app.closed.is_empty());

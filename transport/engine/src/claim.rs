@@ -23,7 +23,12 @@ pub struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     pub(crate) fn new(hub: &'a mut Hub, room: Room, label: Label) -> Self {
-        Self { hub, room, label, settled: false }
+        Self {
+            hub,
+            room,
+            label,
+            settled: false,
+        }
     }
 
     /// Sets the kind, `0x40` or above; lower ones belong to the transport and are raised to it.
@@ -60,7 +65,9 @@ impl<'a> Claim<'a> {
     /// Sends the first `len` bytes of the room (all of it, if shorter) as one message.
     #[inline]
     pub fn commit_len(mut self, len: usize) {
-        let committed = self.hub.commit(&self.room, len.min(self.room.len), self.label);
+        let committed = self
+            .hub
+            .commit(&self.room, len.min(self.room.len), self.label);
         debug_assert!(committed, "a borrowed claim is never stale");
         self.settled = true;
     }

@@ -90,7 +90,10 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero { field } => write!(f, "`{field}` is 0; give it at least 1"),
-            Self::MessageBeyondBudget { message_bytes_max, budget_bytes } => write!(
+            Self::MessageBeyondBudget {
+                message_bytes_max,
+                budget_bytes,
+            } => write!(
                 f,
                 "messages of {message_bytes_max} bytes do not fit a budget of {budget_bytes}; \
                  `budget_bytes` has to be at least four times `message_bytes_max`"
@@ -149,7 +152,10 @@ pub(crate) struct Times {
 
 impl Default for Times {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), linger: Duration::from_secs(5) }
+        Self {
+            connect: Duration::from_secs(10),
+            linger: Duration::from_secs(5),
+        }
     }
 }
 
@@ -275,12 +281,18 @@ impl Config {
         let message_bytes_max = self.stream.message_bytes_max as usize;
         if message_bytes_max.saturating_mul(4) > limits.budget_bytes.saturating_mul(1) {
             let budget_bytes = limits.budget_bytes;
-            return Err(ConfigError::MessageBeyondBudget { message_bytes_max, budget_bytes });
+            return Err(ConfigError::MessageBeyondBudget {
+                message_bytes_max,
+                budget_bytes,
+            });
         }
         Ok(())
     }
 
     pub(crate) fn pools(&self) -> PoolsConfig {
-        PoolsConfig { budget_bytes: self.limits.budget_bytes, mode: self.mode }
+        PoolsConfig {
+            budget_bytes: self.limits.budget_bytes,
+            mode: self.mode,
+        }
     }
 }

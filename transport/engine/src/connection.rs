@@ -215,7 +215,7 @@ impl Connection {
     }
 
     /// Makes it a datagram socket; its handshake is nothing.
-    pub(crate) fn into_datagram(&mut self, connected: bool) {
+    pub(crate) fn become_datagram(&mut self, connected: bool) {
         let carrier = Datagrams::new(connected, ringway_proto::datagram::PAYLOAD_BYTES_MAX_V4);
         self.carrier = Carrier::Datagram(Box::new(carrier));
         self.filter = None;

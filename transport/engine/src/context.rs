@@ -10,9 +10,7 @@ use ringway_proto::{CloseCode, HEADER_BYTES, Role, padded};
 use crate::connection::Phase;
 use crate::hub::{Action, Hub};
 use crate::send::Label;
-use crate::{
-    Claim, CloseReason, ConnectionId, Full, Message, OpenError, SendError, TimerId,
-};
+use crate::{Claim, CloseReason, ConnectionId, Full, Message, OpenError, SendError, TimerId};
 
 /// The engine as a handler sees it: a place to write commands.
 ///
@@ -65,7 +63,12 @@ impl Context<'_> {
     ) -> Result<Claim<'_>, SendError> {
         let room = self.hub.claim(message.connection, message.peer, len)?;
         let header = message.header;
-        let label = Label { kind: header.kind, flags: 0, tag: header.tag, word: header.word };
+        let label = Label {
+            kind: header.kind,
+            flags: 0,
+            tag: header.tag,
+            word: header.word,
+        };
         Ok(Claim::new(self.hub, room, label))
     }
 
@@ -120,13 +123,17 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Hands the lease back with the reason.
-    pub fn send_lease(&mut self, connection: ConnectionId, lease: Lease) -> Result<(), Full<Lease>> {
-        self.hub.send_slice(connection, lease.freeze(), Label::default()).map_err(
-            |(slice, error)| match slice.try_unfreeze() {
+    pub fn send_lease(
+        &mut self,
+        connection: ConnectionId,
+        lease: Lease,
+    ) -> Result<(), Full<Lease>> {
+        self.hub
+            .send_slice(connection, lease.freeze(), Label::default())
+            .map_err(|(slice, error)| match slice.try_unfreeze() {
                 Ok(message) => Full { message, error },
                 Err(_) => unreachable!("a refused slice has no other owner"),
-            },
-        )
+            })
     }
 
     /// Starts connecting; the outcome comes as `opened` or `closed`.
@@ -140,7 +147,8 @@ impl Context<'_> {
 
     /// Closes a connection: what is queued is sent, the peer gets `code`, `closed` follows.
     pub fn close(&mut self, connection: ConnectionId, code: CloseCode) {
-        self.hub.close(connection, Some(code), CloseReason::Local(code));
+        self.hub
+            .close(connection, Some(code), CloseReason::Local(code));
     }
 
     /// Drains a connection: the peer is asked to send nothing new, both sides finish, then it closes.
@@ -158,7 +166,9 @@ impl Context<'_> {
 
     /// Stops receiving on a connection (backpressure to the peer) or goes on.
     pub fn pause(&mut self, connection: ConnectionId, pause: bool) {
-        let Some(entry) = self.hub.connections.get_mut(connection.0) else { return };
+        let Some(entry) = self.hub.connections.get_mut(connection.0) else {
+            return;
+        };
         let was_paused = entry.pauses.any();
         entry.pauses.handler = pause;
         self.hub.settle_reading(connection, was_paused);
@@ -167,7 +177,10 @@ impl Context<'_> {
     /// Bytes that wait for sending on a connection; `None` for a stale id.
     #[must_use]
     pub fn queued_bytes(&self, connection: ConnectionId) -> Option<usize> {
-        self.hub.connections.get(connection.0).map(|entry| entry.outbox.queued_bytes)
+        self.hub
+            .connections
+            .get(connection.0)
+            .map(|entry| entry.outbox.queued_bytes)
     }
 
     /// Longest message this connection takes now, in bytes; `None` for a stale id or before `opened`.
@@ -175,7 +188,9 @@ impl Context<'_> {
     pub fn message_bytes_max(&self, connection: ConnectionId) -> Option<usize> {
         let entry = self.hub.connections.get(connection.0)?;
         let stream = entry.stream()?;
-        stream.may_send().then(|| stream.peer_message_bytes_max() as usize)
+        stream
+            .may_send()
+            .then(|| stream.peer_message_bytes_max() as usize)
     }
 
     /// Sets a timer; `timer` is called after `delay`. `None` when `timers_max` are set.
@@ -209,7 +224,7 @@ impl Hub {
         if let Some(connection) = self.connections.get_mut(id.0) {
             connection.announced = true;
             if datagram {
-                connection.into_datagram(true);
+                connection.become_datagram(true);
             }
         }
         let options = Box::new(self.settings.socket.clone());
@@ -220,7 +235,9 @@ impl Hub {
     /// Asks the peer to send nothing new, and closes when both sides are done.
     pub(crate) fn drain(&mut self, id: ConnectionId) {
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         match connection.stream_mut() {
             Some(stream) if stream.is_open() => {
                 stream.drain(now);

@@ -113,7 +113,9 @@ impl Counters {
 
     /// Name and value of every counter.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Counter::ALL.iter().map(|counter| (counter.name(), self.value(*counter)))
+        Counter::ALL
+            .iter()
+            .map(|counter| (counter.name(), self.value(*counter)))
     }
 
     pub(crate) fn publish(&self, cells: &Cells) {

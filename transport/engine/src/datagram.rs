@@ -32,7 +32,12 @@ pub(crate) struct Datagrams {
 
 impl Datagrams {
     pub(crate) fn new(connected: bool, bytes_max: usize) -> Self {
-        Self { connected, bytes_max, bursts: VecDeque::new(), hint: 0 }
+        Self {
+            connected,
+            bytes_max,
+            bursts: VecDeque::new(),
+            hint: 0,
+        }
     }
 
     /// The path carries no more than this.
@@ -49,13 +54,22 @@ impl Datagrams {
         queue_bytes_max: usize,
         pools: &Pools,
     ) -> Result<Option<(usize, usize)>, SendError> {
-        let peer = if self.connected { None } else { Some(peer.ok_or(SendError::NoPeer)?) };
-        datagram::check(len, self.bytes_max)
-            .map_err(|error| SendError::TooLong { bytes: error.len, bytes_max: error.max })?;
+        let peer = if self.connected {
+            None
+        } else {
+            Some(peer.ok_or(SendError::NoPeer)?)
+        };
+        datagram::check(len, self.bytes_max).map_err(|error| SendError::TooLong {
+            bytes: error.len,
+            bytes_max: error.max,
+        })?;
         if outbox.queued_bytes > 0 && outbox.queued_bytes.saturating_add(len) > queue_bytes_max {
             return Ok(None);
         }
-        let last = self.bursts.back_mut().filter(|burst| burst.grows(peer, len));
+        let last = self
+            .bursts
+            .back_mut()
+            .filter(|burst| burst.grows(peer, len));
         if last.is_none() {
             if self.bursts.len() == TURN_BURSTS_MAX {
                 return Ok(None);
@@ -66,10 +80,17 @@ impl Datagrams {
             };
             lease.reset(0);
             let segment_bytes = u32::try_from(len).unwrap_or(u32::MAX);
-            self.bursts.push_back(Burst { lease, segment_bytes, count: 0, peer });
+            self.bursts.push_back(Burst {
+                lease,
+                segment_bytes,
+                count: 0,
+                peer,
+            });
         }
         let ordinal = self.bursts.len() - 1;
-        let Some(burst) = self.bursts.back_mut() else { return Ok(None) };
+        let Some(burst) = self.bursts.back_mut() else {
+            return Ok(None);
+        };
         let offset = burst.lease.len();
         if burst.lease.append(len).is_none() {
             return Ok(None);
@@ -86,12 +107,17 @@ impl Datagrams {
 
     pub(crate) fn body_mut(&mut self, room: &Room) -> Option<&mut [u8]> {
         let burst = self.bursts.get_mut(room.ordinal)?;
-        burst.lease.bytes_mut().get_mut(room.offset..room.offset + room.len)
+        burst
+            .lease
+            .bytes_mut()
+            .get_mut(room.offset..room.offset + room.len)
     }
 
     /// Shortens the last datagram to `len`; a shorter one ends its burst by itself, see [`grows`](Grow).
     pub(crate) fn commit(&mut self, room: &Room, len: usize, queued_bytes: &mut usize) -> bool {
-        let Some(burst) = self.bursts.get_mut(room.ordinal) else { return false };
+        let Some(burst) = self.bursts.get_mut(room.ordinal) else {
+            return false;
+        };
         let is_last = room.offset + room.len == burst.lease.len();
         if len < room.len && is_last {
             burst.lease.truncate(room.offset + len);
@@ -104,7 +130,9 @@ impl Datagrams {
     }
 
     pub(crate) fn abort(&mut self, room: &Room, queued_bytes: &mut usize) {
-        let Some(burst) = self.bursts.get_mut(room.ordinal) else { return };
+        let Some(burst) = self.bursts.get_mut(room.ordinal) else {
+            return;
+        };
         if room.offset + room.len != burst.lease.len() {
             return;
         }

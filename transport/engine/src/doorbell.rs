@@ -21,12 +21,16 @@ pub(crate) struct Doorbell {
 impl Doorbell {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self { state: AtomicU32::new(RUNNING) }
+        Self {
+            state: AtomicU32::new(RUNNING),
+        }
     }
 
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self { state: AtomicU32::new(RUNNING) }
+        Self {
+            state: AtomicU32::new(RUNNING),
+        }
     }
 
     /// Producer, after its push: returns whether it has to wake the engine.
@@ -94,7 +98,12 @@ mod loom_tests {
         }
     }
 
-    fn engine_gets(commands: usize, queue: &mut mpsc::Receiver<u32>, bell: &Doorbell, event: &Event) {
+    fn engine_gets(
+        commands: usize,
+        queue: &mut mpsc::Receiver<u32>,
+        bell: &Doorbell,
+        event: &Event,
+    ) {
         let mut got = 0;
         while got < commands {
             if bell.rang() {
@@ -118,7 +127,10 @@ mod loom_tests {
         loom::model(|| {
             let (sender, mut receiver) = mpsc::channel::<u32>(4);
             let bell = Arc::new(Doorbell::new());
-            let event = Arc::new(Event { set: Mutex::new(false), changed: Condvar::new() });
+            let event = Arc::new(Event {
+                set: Mutex::new(false),
+                changed: Condvar::new(),
+            });
             let woken = Arc::new(AtomicBool::new(false));
             let producers: Vec<_> = (0..2)
                 .map(|value| {

@@ -61,9 +61,9 @@ impl AnyDriver {
                     Ok(driver) => Ok((driver, None)),
                     Err(refused) => Ok((epoll(limits, pools)?, Some(refused))),
                 },
-                Some(other) => {
-                    Err(StartError::Config(ConfigError::DriverVariable { value: other.to_owned() }))
-                }
+                Some(other) => Err(StartError::Config(ConfigError::DriverVariable {
+                    value: other.to_owned(),
+                })),
             },
         }
     }
@@ -97,7 +97,9 @@ fn uring(_limits: &Limits, _pools: SharedPools) -> Result<AnyDriver, StartError>
 #[cfg(feature = "epoll")]
 fn epoll(limits: &Limits, pools: SharedPools) -> Result<AnyDriver, StartError> {
     use ringway_driver::epoll::{Epoll, EpollConfig};
-    let config = EpollConfig { sockets_max: sockets_max(limits), ..EpollConfig::default() };
+    let config = EpollConfig {
+        sockets_max: sockets_max(limits),
+    };
     Ok(AnyDriver::Epoll(Box::new(Epoll::new(config, pools)?)))
 }
 

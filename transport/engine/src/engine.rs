@@ -96,7 +96,10 @@ impl Engine {
         let (links_in, links) = mpsc::channel(config.limits.connections_max);
         let waker = with_driver!(&driver, driver => driver.waker());
         let shared = Arc::new(Shared::new(commands_in, links_in, waker));
-        let resting = Resting::new(config.idle, config.spin.unwrap_or(crate::config::SPIN_DEFAULT));
+        let resting = Resting::new(
+            config.idle,
+            config.spin.unwrap_or(crate::config::SPIN_DEFAULT),
+        );
         let seed = config.seed.unwrap_or_else(system_seed);
         let settings = Settings {
             limits: config.limits,
@@ -107,7 +110,13 @@ impl Engine {
         let events = Events::new(config.observer);
         let mut hub = Hub::new(settings, pools, events, config.filter, shared, seed);
         hub.now = with_driver!(&driver, driver => driver.now());
-        Self { hub, inlets: Inlets { commands, links }, driver, fallback, resting }
+        Self {
+            hub,
+            inlets: Inlets { commands, links },
+            driver,
+            fallback,
+            resting,
+        }
     }
 
     /// Listens on `tcp://…`, `unix://…` or `udp://…`. Host names are resolved here, which may block.
@@ -191,7 +200,9 @@ impl Engine {
         let deadline = self.hub.now + self.hub.settings.times.connect;
         let Some(id) = self.hub.begin(Phase::Connecting(deadline), role) else {
             with_driver!(&mut self.driver, driver => driver.close(socket, Close::Abort));
-            return Err(OpenError::TooMany { max: self.hub.connections.max() });
+            return Err(OpenError::TooMany {
+                max: self.hub.connections.max(),
+            });
         };
         if let Some(connection) = self.hub.connections.get_mut(id.0) {
             connection.announced = true;
@@ -233,7 +244,8 @@ impl Engine {
                 self.resting.busy(self.hub.now);
                 return work;
             }
-            if spins.is_multiple_of(SPINS_PER_CLOCK) && until.is_some_and(|until| self.now() >= until)
+            if spins.is_multiple_of(SPINS_PER_CLOCK)
+                && until.is_some_and(|until| self.now() >= until)
             {
                 return 0;
             }
@@ -268,7 +280,7 @@ impl Engine {
     /// Runs until [`Context::stop`], [`Handle::stop`], or the end of a drain.
     pub fn run<H: Handler>(&mut self, handler: &mut H) {
         self.hub.stopping = false;
-        while !self.hub.stopping && !(self.hub.draining && self.hub.connections.is_empty()) {
+        while !self.hub.is_done() {
             self.wait(handler, None);
         }
     }
@@ -281,7 +293,9 @@ impl Engine {
     /// A handle for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: Arc::clone(&self.hub.shared) }
+        Handle {
+            shared: Arc::clone(&self.hub.shared),
+        }
     }
 
     /// What the driver found out about the kernel, and what it uses.
@@ -327,7 +341,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.hub.shared.stop();
         let (_, none) = mpsc::channel(1);
-        self.hub.shared.bury(std::mem::replace(&mut self.inlets.commands, none));
+        self.hub
+            .shared
+            .bury(std::mem::replace(&mut self.inlets.commands, none));
         let clean = with_driver!(&mut self.driver, driver => driver.shutdown(SHUTDOWN_LIMIT));
         debug_assert!(clean, "the kernel holds no operation of a closed engine");
         for id in self.hub.connections.ids() {
@@ -342,7 +358,12 @@ impl Drop for Engine {
             }
         }
         for id in self.hub.listeners.ids() {
-            if let Some(links) = self.hub.listeners.get(id).and_then(|entry| entry.links.as_ref()) {
+            if let Some(links) = self
+                .hub
+                .listeners
+                .get(id)
+                .and_then(|entry| entry.links.as_ref())
+            {
                 links.stop();
             }
         }
@@ -364,13 +385,20 @@ impl Hub {
             return self.bind(driver, address, options);
         }
         if self.listeners.is_full() {
-            return Err(OpenError::TooMany { max: self.listeners.max() });
+            return Err(OpenError::TooMany {
+                max: self.listeners.max(),
+            });
         }
         let socket = driver.listen(address, options)?;
         let real = driver.local_address(socket);
         let listed = self.add_listener(socket, real.clone(), options.clone());
-        let id = listed.ok_or(OpenError::TooMany { max: self.listeners.max() })?;
-        self.emit(&Event::Listening { listener: id, address: real.as_ref() });
+        let id = listed.ok_or_else(|| OpenError::TooMany {
+            max: self.listeners.max(),
+        })?;
+        self.emit(&Event::Listening {
+            listener: id,
+            address: real.as_ref(),
+        });
         Ok(id)
     }
 
@@ -381,15 +409,23 @@ impl Hub {
         options: &ListenOptions,
     ) -> Result<ListenerId, OpenError> {
         if self.connections.is_full() {
-            return Err(OpenError::TooMany { max: self.connections.max() });
+            return Err(OpenError::TooMany {
+                max: self.connections.max(),
+            });
         }
         let socket = driver.bind(address, options)?;
         let bytes_max = driver.datagram_bytes_max(socket);
-        let carrier = Datagrams::new(false, bytes_max.unwrap_or(ringway_proto::datagram::PAYLOAD_BYTES_MAX_V4));
+        let carrier = Datagrams::new(
+            false,
+            bytes_max.unwrap_or(ringway_proto::datagram::PAYLOAD_BYTES_MAX_V4),
+        );
         let carrier = Carrier::Datagram(Box::new(carrier));
         let entry = crate::connection::Connection::new(Phase::Live, Role::Server, carrier);
         let max = self.connections.max();
-        let id = self.connections.insert(entry).map_err(|_| OpenError::TooMany { max })?;
+        let id = self
+            .connections
+            .insert(entry)
+            .map_err(|_unused| OpenError::TooMany { max })?;
         let id = ConnectionId(id);
         let listener = ListenerId(Source::Datagram(id));
         if let Some(connection) = self.connections.get_mut(id.0) {
@@ -399,7 +435,10 @@ impl Hub {
         self.attach(id, socket);
         driver.read(socket, true);
         let real = driver.local_address(socket);
-        self.emit(&Event::Listening { listener, address: real.as_ref() });
+        self.emit(&Event::Listening {
+            listener,
+            address: real.as_ref(),
+        });
         self.emit(&Event::Begun { connection: id });
         self.emit(&Event::Opened { connection: id });
         Ok(listener)
@@ -413,7 +452,8 @@ impl Hub {
                     if let Some(links) = &entry.links {
                         links.stop();
                     }
-                    self.actions.push(crate::hub::Action::Close(entry.socket, Close::Abort));
+                    self.actions
+                        .push(crate::hub::Action::Close(entry.socket, Close::Abort));
                     debug_assert_eq!(
                         self.sockets.owner(entry.socket),
                         Some(Owner::Listener(listener))
@@ -443,5 +483,7 @@ impl Hub {
 /// A seed from the system's randomness, by way of the standard library's hasher keys.
 fn system_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }

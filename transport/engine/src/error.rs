@@ -29,7 +29,10 @@ impl fmt::Display for StartError {
             Self::Config(error) => error.fmt(f),
             Self::Driver(error) => error.fmt(f),
             Self::NotBuilt { driver } => {
-                write!(f, "this build lacks the driver; enable the cargo feature `{driver}`")
+                write!(
+                    f,
+                    "this build lacks the driver; enable the cargo feature `{driver}`"
+                )
             }
         }
     }
@@ -154,7 +157,9 @@ pub struct Full<T> {
 /// Without the message: it may be long, or work that can't be shown.
 impl<T> fmt::Debug for Full<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Full").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("Full")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 

@@ -92,13 +92,17 @@ pub(crate) struct Events {
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("messages", &self.messages).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("messages", &self.messages)
+            .finish_non_exhaustive()
     }
 }
 
 impl Events {
     pub(crate) fn new(observer: Option<Box<dyn Observer>>) -> Self {
-        let messages = observer.as_ref().is_some_and(|observer| observer.wants_messages());
+        let messages = observer
+            .as_ref()
+            .is_some_and(|observer| observer.wants_messages());
         Self { observer, messages }
     }
 

@@ -24,13 +24,30 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
+/// A piece of work that runs on an engine's thread, with its [`Context`].
+pub type Work = Box<dyn FnOnce(&mut Context<'_>) + Send>;
+
 /// Work for the engine's thread.
 pub(crate) enum Command {
-    Run(Box<dyn FnOnce(&mut Context<'_>) + Send>),
-    Send { connection: ConnectionId, body: Vec<u8>, reply: Reply<Result<(), Full<Vec<u8>>>> },
-    Connect { address: Address, reply: Reply<Result<Link, LinkError>> },
-    Listen { address: Address, options: Box<ListenOptions>, reply: Reply<Result<Acceptor, OpenError>> },
-    Adopt { incoming: Incoming, peer: Option<Address> },
+    Run(Work),
+    Send {
+        connection: ConnectionId,
+        body: Vec<u8>,
+        reply: Reply<Result<(), Full<Vec<u8>>>>,
+    },
+    Connect {
+        address: Address,
+        reply: Reply<Result<Link, LinkError>>,
+    },
+    Listen {
+        address: Address,
+        options: Box<ListenOptions>,
+        reply: Reply<Result<Acceptor, OpenError>>,
+    },
+    Adopt {
+        incoming: Incoming,
+        peer: Option<Address>,
+    },
     Drain,
     Stop,
 }
@@ -40,7 +57,10 @@ impl Command {
     /// dropping them.
     pub(crate) fn refuse(self) {
         if let Self::Send { body, reply, .. } = self {
-            reply.answer(Err(Full { message: body, error: SendError::Closed }));
+            reply.answer(Err(Full {
+                message: body,
+                error: SendError::Closed,
+            }));
         }
     }
 }
@@ -78,11 +98,17 @@ impl Handle {
     pub fn post(
         &self,
         work: impl FnOnce(&mut Context<'_>) + Send + 'static,
-    ) -> Result<(), Full<Box<dyn FnOnce(&mut Context<'_>) + Send>>> {
-        let work: Box<dyn FnOnce(&mut Context<'_>) + Send> = Box::new(work);
+    ) -> Result<(), Full<Work>> {
+        let work: Work = Box::new(work);
         self.shared.post(Command::Run(work)).map_err(|command| {
-            let Command::Run(message) = command else { unreachable!("the command just given") };
-            let error = if self.is_stopped() { SendError::Closed } else { SendError::Full };
+            let Command::Run(message) = command else {
+                unreachable!("the command just given")
+            };
+            let error = if self.is_stopped() {
+                SendError::Closed
+            } else {
+                SendError::Full
+            };
             Full { message, error }
         })
     }
@@ -91,20 +117,24 @@ impl Handle {
     ///
     /// # Errors
     /// Hands the message back: the connection's queue is full, it is closed, or the engine is gone.
-    pub async fn send(
-        &self,
-        connection: ConnectionId,
-        body: Vec<u8>,
-    ) -> Result<(), Full<Vec<u8>>> {
+    pub async fn send(&self, connection: ConnectionId, body: Vec<u8>) -> Result<(), Full<Vec<u8>>> {
         let (reply, answer) = promise();
-        let command = Command::Send { connection, body, reply };
+        let command = Command::Send {
+            connection,
+            body,
+            reply,
+        };
         match self.submit(command).await {
             Ok(()) => answer.await.unwrap_or_else(|| {
-                Err(Full { message: Vec::new(), error: SendError::Closed })
+                Err(Full {
+                    message: Vec::new(),
+                    error: SendError::Closed,
+                })
             }),
-            Err(Command::Send { body, .. }) => {
-                Err(Full { message: body, error: SendError::Closed })
-            }
+            Err(Command::Send { body, .. }) => Err(Full {
+                message: body,
+                error: SendError::Closed,
+            }),
             Err(_) => unreachable!("the command just given"),
         }
     }
@@ -113,11 +143,7 @@ impl Handle {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_wait(
-        &self,
-        connection: ConnectionId,
-        body: Vec<u8>,
-    ) -> Result<(), Full<Vec<u8>>> {
+    pub fn send_wait(&self, connection: ConnectionId, body: Vec<u8>) -> Result<(), Full<Vec<u8>>> {
         block_on(self.send(connection, body))
     }
 
@@ -129,10 +155,13 @@ impl Handle {
     /// # Errors
     /// The address can't be read, the connection can't be opened, or the engine is gone.
     pub async fn connect(&self, address: &str) -> Result<Link, LinkError> {
-        let address = Address::resolve(address).map_err(|error| LinkError::Open(Arc::new(error.into())))?;
+        let address =
+            Address::resolve(address).map_err(|error| LinkError::Open(Arc::new(error.into())))?;
         let (reply, answer) = promise();
         let command = Command::Connect { address, reply };
-        self.submit(command).await.map_err(|_| LinkError::Stopped)?;
+        self.submit(command)
+            .await
+            .map_err(|_refused| LinkError::Stopped)?;
         answer.await.unwrap_or(Err(LinkError::Stopped))
     }
 
@@ -148,11 +177,22 @@ impl Handle {
     ///
     /// # Errors
     /// The address can't be read or listened on, or the engine is gone.
-    pub async fn listen(&self, address: &str, options: ListenOptions) -> Result<Acceptor, LinkError> {
-        let address = Address::resolve(address).map_err(|error| LinkError::Open(Arc::new(error.into())))?;
+    pub async fn listen(
+        &self,
+        address: &str,
+        options: ListenOptions,
+    ) -> Result<Acceptor, LinkError> {
+        let address =
+            Address::resolve(address).map_err(|error| LinkError::Open(Arc::new(error.into())))?;
         let (reply, answer) = promise();
-        let command = Command::Listen { address, options: Box::new(options), reply };
-        self.submit(command).await.map_err(|_| LinkError::Stopped)?;
+        let command = Command::Listen {
+            address,
+            options: Box::new(options),
+            reply,
+        };
+        self.submit(command)
+            .await
+            .map_err(|_refused| LinkError::Stopped)?;
         match answer.await {
             Some(listening) => listening.map_err(|error| LinkError::Open(Arc::new(error))),
             None => Err(LinkError::Stopped),
@@ -163,7 +203,11 @@ impl Handle {
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
-    pub fn listen_wait(&self, address: &str, options: ListenOptions) -> Result<Acceptor, LinkError> {
+    pub fn listen_wait(
+        &self,
+        address: &str,
+        options: ListenOptions,
+    ) -> Result<Acceptor, LinkError> {
         block_on(self.listen(address, options))
     }
 
@@ -172,7 +216,7 @@ impl Handle {
     /// # Errors
     /// The engine is gone.
     pub fn drain(&self) -> Result<(), Stopped> {
-        block_on(self.submit(Command::Drain)).map_err(|_| Stopped)
+        block_on(self.submit(Command::Drain)).map_err(|_refused| Stopped)
     }
 
     /// Ends the engine's `run` after the turn in which it sees this.
@@ -180,7 +224,7 @@ impl Handle {
     /// # Errors
     /// The engine is gone.
     pub fn stop(&self) -> Result<(), Stopped> {
-        block_on(self.submit(Command::Stop)).map_err(|_| Stopped)
+        block_on(self.submit(Command::Stop)).map_err(|_refused| Stopped)
     }
 
     /// Wakes the engine if it sleeps; its `wait` returns.
@@ -206,18 +250,24 @@ impl Handle {
         incoming: Incoming,
         peer: Option<Address>,
     ) -> Result<(), (Incoming, Option<Address>)> {
-        self.shared.post(Command::Adopt { incoming, peer }).map_err(|command| match command {
-            Command::Adopt { incoming, peer } => (incoming, peer),
-            _ => unreachable!("the command just given"),
-        })
+        self.shared
+            .post(Command::Adopt { incoming, peer })
+            .map_err(|command| match command {
+                Command::Adopt { incoming, peer } => (incoming, peer),
+                _ => unreachable!("the command just given"),
+            })
     }
 
     /// Waits for room in the command queue; gives the command back when the engine is gone.
     async fn submit(&self, command: Command) -> Result<(), Command> {
         let mut command = Some(command);
         poll_fn(|cx| {
-            let Some(taken) = command.take() else { return Poll::Ready(Ok(())) };
-            let Err(refused) = self.shared.post(taken) else { return Poll::Ready(Ok(())) };
+            let Some(taken) = command.take() else {
+                return Poll::Ready(Ok(()));
+            };
+            let Err(refused) = self.shared.post(taken) else {
+                return Poll::Ready(Ok(()));
+            };
             if self.is_stopped() {
                 return Poll::Ready(Err(refused));
             }

@@ -171,7 +171,11 @@ impl Hub {
         let mut connection = Connection::new(phase, role, Carrier::Stream(stream));
         if let Some(make) = &self.filter {
             let stage = Stage::new(make(role));
-            connection.filter = Some(Box::new(Filtered { stage, want: 1, gather: None }));
+            connection.filter = Some(Box::new(Filtered {
+                stage,
+                want: 1,
+                gather: None,
+            }));
         }
         let id = ConnectionId(self.connections.insert(connection).ok()?);
         self.emit(&Event::Begun { connection: id });
@@ -182,7 +186,9 @@ impl Hub {
     /// The socket of a stream is usable: the handshake begins.
     pub(crate) fn live(&mut self, id: ConnectionId) {
         let seed = self.random();
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         connection.phase = Phase::Live;
         if let Carrier::Stream(stream) = &mut connection.carrier {
             // Begun anew: the handshake's time starts with the connection, not with the wish for it.
@@ -199,7 +205,9 @@ impl Hub {
 
     /// Puts the connection's next deadline into the heap, unless an earlier entry stands there already.
     pub(crate) fn rearm(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         if let Some(at) = connection.deadline(&self.settings.stream)
             && at < connection.armed_at
         {
@@ -210,7 +218,9 @@ impl Hub {
 
     /// A connection's timer is due.
     pub(crate) fn due(&mut self, id: ConnectionId, at: Instant) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         if connection.armed_at != at {
             return;
         }
@@ -233,11 +243,16 @@ impl Hub {
 
     fn stream_due(&mut self, id: ConnectionId) {
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         // While a large message goes straight into its place, the driver reports nothing: it is alive as
         // long as it is not slower than the least rate.
-        let busy = connection.pauses.any() || connection.large_until.is_some_and(|until| now < until);
-        let Some(stream) = connection.stream_mut() else { return };
+        let busy =
+            connection.pauses.any() || connection.large_until.is_some_and(|until| now < until);
+        let Some(stream) = connection.stream_mut() else {
+            return;
+        };
         if busy {
             stream.heard(now);
         }
@@ -260,7 +275,9 @@ impl Hub {
     /// The first reason counts.
     pub(crate) fn close(&mut self, id: ConnectionId, code: Option<CloseCode>, reason: CloseReason) {
         let linger = self.now + self.settings.times.linger;
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         match connection.phase {
             Phase::Closing(_) => return,
             Phase::Connecting(_) => {
@@ -292,7 +309,11 @@ impl Hub {
     }
 
     /// The driver's last word about a connection: takes it out of the tables.
-    pub(crate) fn finish(&mut self, id: ConnectionId, cause: CloseCause) -> Option<(Connection, Closed)> {
+    pub(crate) fn finish(
+        &mut self,
+        id: ConnectionId,
+        cause: CloseCause,
+    ) -> Option<(Connection, Closed)> {
         let mut connection = self.connections.remove(id.0)?;
         if let Some(socket) = connection.socket {
             self.sockets.remove(socket);
@@ -307,8 +328,14 @@ impl Hub {
             (None, _) => CloseReason::Local(CloseCode::Normal),
         };
         let unsent_bytes = connection.outbox.queued_bytes as u64;
-        let closed = Closed { reason, unsent_bytes };
-        self.emit(&Event::Closed { connection: id, closed: &closed });
+        let closed = Closed {
+            reason,
+            unsent_bytes,
+        };
+        self.emit(&Event::Closed {
+            connection: id,
+            closed: &closed,
+        });
         Some((connection, closed))
     }
 
@@ -320,15 +347,20 @@ impl Hub {
 
     /// Switches receiving on or off to match the reasons to pause.
     pub(crate) fn settle_reading(&mut self, id: ConnectionId, was_paused: bool) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         let paused = connection.pauses.any();
-        let Some(socket) = connection.socket else { return };
+        let Some(socket) = connection.socket else {
+            return;
+        };
         if paused == was_paused || !connection.is_live() {
             return;
         }
         self.actions.push(Action::Read(socket, !paused));
         if paused && !std::mem::replace(&mut connection.reassuring, true) {
-            self.timers.arm(self.now + PAUSED_SIGN_INTERVAL, Due::Paused(id));
+            self.timers
+                .arm(self.now + PAUSED_SIGN_INTERVAL, Due::Paused(id));
         }
         if !paused && connection.filter.is_some() {
             self.replay.push(id);
@@ -339,7 +371,9 @@ impl Hub {
     /// lives. Its own keepalive counts the pause as hearing, since silence is its own doing.
     pub(crate) fn reassure(&mut self, id: ConnectionId) {
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         connection.reassuring = connection.pauses.any() && connection.is_live();
         if !connection.reassuring {
             return;
@@ -353,7 +387,9 @@ impl Hub {
 
     /// No memory to receive into: the connection waits until some comes back.
     pub(crate) fn starve(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         let was_paused = connection.pauses.any();
         if !connection.pauses.starved {
             connection.pauses.starved = true;
@@ -397,14 +433,19 @@ impl Hub {
             next: 0,
             links: None,
         };
-        let id = ListenerId(crate::listener::Source::Stream(self.listeners.insert(listener).ok()?));
+        let id = ListenerId(crate::listener::Source::Stream(
+            self.listeners.insert(listener).ok()?,
+        ));
         self.sockets.insert(socket, Owner::Listener(id));
         Some(id)
     }
 
     /// A listener could not accept: it rests, each time twice as long.
     pub(crate) fn accept_failed(&mut self, id: ListenerId, fault: &AcceptFault) {
-        self.emit(&Event::AcceptFailed { listener: id, fault });
+        self.emit(&Event::AcceptFailed {
+            listener: id,
+            fault,
+        });
         let now = self.now;
         if let Some(listener) = self.listener_mut(id) {
             let at = now + listener.rest;
@@ -418,6 +459,11 @@ impl Hub {
             crate::listener::Source::Stream(id) => self.listeners.get_mut(id),
             crate::listener::Source::Datagram(_) => None,
         }
+    }
+
+    /// True when `run` has nothing more to do: told to stop, or drained.
+    pub(crate) fn is_done(&self) -> bool {
+        self.stopping || (self.draining && self.connections.is_empty())
     }
 
     /// True when less memory is in use than when a connection last had to wait for it.
@@ -451,8 +497,10 @@ impl Hub {
         self.cells.set(Counter::Syscalls, driver.syscalls);
         self.cells.set(Counter::EmptyPolls, driver.empty_polls);
         self.cells.set(Counter::Parks, driver.parks);
-        self.cells.set(Counter::Connections, self.connections.len() as u64);
-        self.cells.set(Counter::BudgetUsed, self.pools.budget().used() as u64);
+        self.cells
+            .set(Counter::Connections, self.connections.len() as u64);
+        self.cells
+            .set(Counter::BudgetUsed, self.pools.budget().used() as u64);
         self.cells.set(Counter::Copies, copies.count);
         self.cells.set(Counter::Turns, self.turn);
         self.shared.counters.publish(&self.cells);

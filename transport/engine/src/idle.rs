@@ -36,7 +36,11 @@ pub(crate) struct Resting {
 
 impl Resting {
     pub(crate) fn new(policy: Idle, spin: Duration) -> Self {
-        Self { policy, spin, spin_until: Instant::ZERO }
+        Self {
+            policy,
+            spin,
+            spin_until: Instant::ZERO,
+        }
     }
 
     /// A message, a connection or a command came: under `Adaptive`, worth spinning for the next one.

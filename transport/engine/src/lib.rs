@@ -22,7 +22,6 @@ mod claim;
 mod config;
 mod connection;
 mod context;
-mod hub;
 mod counters;
 mod datagram;
 mod doorbell;
@@ -30,8 +29,10 @@ mod drivers;
 mod engine;
 mod error;
 mod event;
+mod filtered;
 mod handle;
 mod handler;
+mod hub;
 mod idle;
 mod link;
 mod listener;
@@ -55,7 +56,7 @@ pub use counters::{Counter, Counters, Stats};
 pub use engine::Engine;
 pub use error::{CloseReason, Closed, Full, OpenError, SendError, StartError};
 pub use event::{Event, Observer};
-pub use handle::{Handle, Stopped};
+pub use handle::{Handle, Stopped, Work};
 pub use handler::{Handler, LinksOnly};
 pub use idle::Idle;
 pub use link::{Acceptor, Link, LinkError, Received};
@@ -72,8 +73,8 @@ pub use ringway_driver::{
     SocketOptions,
 };
 pub use ringway_proto::{
-    CloseCode, Filter, FilterError, FilterRoom, Opened as FilterOpened, Role, StreamConfig, Violation,
-    kind,
+    CloseCode, Filter, FilterError, FilterRoom, Opened as FilterOpened, Role, StreamConfig,
+    Violation, kind,
 };
 #[cfg(feature = "sim")]
 pub use ringway_sim as sim;

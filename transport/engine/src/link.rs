@@ -203,7 +203,9 @@ impl LinkEnd {
 
     /// The connection is open: its owner gets the other end. A full accept queue drops it, which closes.
     pub(crate) fn opened(&mut self, peer: Peer) {
-        let Some((mut link, opening)) = self.opening.take() else { return };
+        let Some((mut link, opening)) = self.opening.take() else {
+            return;
+        };
         link.peer = Some(peer);
         match opening {
             Opening::Connect(reply) => reply.answer(Ok(link)),
@@ -223,7 +225,10 @@ impl LinkEnd {
     /// Puts a message into the inbox. It always has room: it was paused before it was full.
     pub(crate) fn deliver(&mut self, received: Received) -> Inbox {
         let lost = self.inbox.push(received).is_err();
-        debug_assert!(!lost || self.inbox.is_closed(), "the inbox was paused before it was full");
+        debug_assert!(
+            !lost || self.inbox.is_closed(),
+            "the inbox was paused before it was full"
+        );
         self.pipe.readable.wake();
         if self.inbox.len() == self.inbox.capacity() {
             // SeqCst pairs with `Link::resume`: either it sees the flag, or we see the room it made.
@@ -252,7 +257,9 @@ impl LinkEnd {
 impl Hub {
     /// A link asked for attention: its inbox has room, it has something to send, or it was dropped.
     pub(crate) fn attend_link(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         let Some(link) = &connection.link else { return };
         // SeqCst pairs with `Link::notice`: what was pushed before it is seen below.
         link.pipe.noticed.store(false, Ordering::SeqCst);
@@ -272,8 +279,12 @@ impl Hub {
     /// Moves messages from a link into its connection's queue. Returns whether none is left.
     pub(crate) fn pump_link(&mut self, id: ConnectionId) -> bool {
         loop {
-            let Some(connection) = self.connections.get_mut(id.0) else { return true };
-            let Some(link) = &mut connection.link else { return true };
+            let Some(connection) = self.connections.get_mut(id.0) else {
+                return true;
+            };
+            let Some(link) = &mut connection.link else {
+                return true;
+            };
             let Some(outgoing) = link.waiting.take().or_else(|| link.outbound.pop()) else {
                 let dropped = link.pipe.dropped.load(Ordering::SeqCst);
                 link.pipe.writable.wake();
@@ -289,7 +300,15 @@ impl Hub {
                         ringway_buf::copy_counted(body, &outgoing.body);
                     }
                     let (tag, word) = (outgoing.tag, outgoing.word);
-                    self.commit(&room, outgoing.body.len(), Label { tag, word, ..Label::default() });
+                    self.commit(
+                        &room,
+                        outgoing.body.len(),
+                        Label {
+                            tag,
+                            word,
+                            ..Label::default()
+                        },
+                    );
                 }
                 Err(SendError::Full | SendError::NotOpen) => {
                     if let Some(connection) = self.connections.get_mut(id.0)
@@ -343,17 +362,29 @@ impl Link {
         tag: u16,
         word: u64,
     ) -> Result<(), Full<Vec<u8>>> {
-        let bytes_max = self.peer.as_ref().map_or(usize::MAX, |peer| peer.message_bytes_max as usize);
+        let bytes_max = self
+            .peer
+            .as_ref()
+            .map_or(usize::MAX, |peer| peer.message_bytes_max as usize);
         let bytes = body.len();
         if bytes > bytes_max {
-            return Err(Full { message: body, error: SendError::TooLong { bytes, bytes_max } });
+            return Err(Full {
+                message: body,
+                error: SendError::TooLong { bytes, bytes_max },
+            });
         }
         if self.closed().is_some() || self.shared.is_stopped() {
-            return Err(Full { message: body, error: SendError::Closed });
+            return Err(Full {
+                message: body,
+                error: SendError::Closed,
+            });
         }
         self.outbound
             .push(Outgoing { body, tag, word })
-            .map_err(|full| Full { message: full.0.body, error: SendError::Full })?;
+            .map_err(|full| Full {
+                message: full.0.body,
+                error: SendError::Full,
+            })?;
         self.notice();
         Ok(())
     }
@@ -367,9 +398,14 @@ impl Link {
         poll_fn(|cx| {
             let mut again = true;
             loop {
-                let Some(message) = body.take() else { return Poll::Ready(Ok(())) };
+                let Some(message) = body.take() else {
+                    return Poll::Ready(Ok(()));
+                };
                 match self.try_send(message) {
-                    Err(Full { message, error: SendError::Full }) => {
+                    Err(Full {
+                        message,
+                        error: SendError::Full,
+                    }) => {
                         body = Some(message);
                         if !again {
                             return Poll::Pending;
@@ -476,9 +512,21 @@ impl Acceptor {
     ) -> (Self, AcceptEnd) {
         let (queue_in, queue_out) = mpsc::channel(ACCEPTED_MAX);
         let arrived = Arc::new(Arrived::default());
-        let end = AcceptEnd { queue: queue_in, arrived: Arc::clone(&arrived) };
+        let end = AcceptEnd {
+            queue: queue_in,
+            arrived: Arc::clone(&arrived),
+        };
         let shared = Arc::clone(shared);
-        (Self { shared, listener, address, queue: queue_out, arrived }, end)
+        (
+            Self {
+                shared,
+                listener,
+                address,
+                queue: queue_out,
+                arrived,
+            },
+            end,
+        )
     }
 
     /// The address it listens on, with the port that the kernel chose.

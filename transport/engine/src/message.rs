@@ -31,7 +31,10 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn body(&self) -> &'a [u8] {
         let end = self.offset + self.header.length as usize;
-        self.buffer.bytes().get(self.offset..end).unwrap_or_default()
+        self.buffer
+            .bytes()
+            .get(self.offset..end)
+            .unwrap_or_default()
     }
 
     /// Kind of the message, `0x40` or above; [`kind::MESSAGE`](ringway_proto::kind::MESSAGE) unless the
@@ -75,10 +78,18 @@ impl<'a> Message<'a> {
     ///
     /// The receive memory stays leased while the slice lives and counts against the engine's budget.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "the engine made the range from this buffer")]
-    #[expect(clippy::expect_used, reason = "the engine made the range from this buffer")]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the engine made the range from this buffer"
+    )]
+    #[expect(
+        clippy::expect_used,
+        reason = "the engine made the range from this buffer"
+    )]
     pub fn retain(&self) -> Slice {
         let end = self.offset + self.header.length as usize;
-        self.buffer.share(self.offset..end).expect("the body lies inside its buffer")
+        self.buffer
+            .share(self.offset..end)
+            .expect("the body lies inside its buffer")
     }
 }

@@ -13,10 +13,10 @@ use ringway_proto::{Ending, HEADER_BYTES, Header, Input, StreamEvent, Violation}
 use crate::connection::{Carrier, Peer, Phase};
 use crate::counters::Counter;
 use crate::event::Event;
+use crate::filtered::filtered;
 use crate::hub::{Arrival, Hub};
 use crate::link::{Inbox, Received};
 use crate::panics::guarded;
-use crate::stage::Opened;
 use crate::{CloseReason, ConnectionId, Context, Handler, Message};
 
 /// Receives a driver's events for one turn.
@@ -51,7 +51,11 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
         self.hub.work += 1;
         if let Some(id) = self.hub.sockets.connection(socket) {
             self.hub.live(id);
-            let datagram = self.hub.connections.get(id.0).is_some_and(|it| it.stream().is_none());
+            let datagram = self
+                .hub
+                .connections
+                .get(id.0)
+                .is_some_and(|it| it.stream().is_none());
             if datagram {
                 self.serve(id, |hub, handler| announce(hub, handler, id, None));
             }
@@ -61,7 +65,11 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     fn accepted(&mut self, listener: SocketId, incoming: Incoming, peer: Option<Address>) {
         self.hub.work += 1;
         if let Some(listener) = self.hub.sockets.listener(listener) {
-            self.hub.arrivals.push(Arrival { listener, incoming, peer });
+            self.hub.arrivals.push(Arrival {
+                listener,
+                incoming,
+                peer,
+            });
         }
     }
 
@@ -90,16 +98,28 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
 
     fn large(&mut self, socket: SocketId, buffer: RecvBuffer) -> Want {
         self.hub.work += 1;
-        let Some(id) = self.hub.sockets.connection(socket) else { return Want::Nothing };
+        let Some(id) = self.hub.sockets.connection(socket) else {
+            return Want::Nothing;
+        };
         let served = self.serve(id, |hub, handler| {
-            let Some(connection) = hub.connections.get_mut(id.0) else { return };
+            let Some(connection) = hub.connections.get_mut(id.0) else {
+                return;
+            };
             connection.large_until = None;
             if let (Some(header), true) = (connection.large.take(), connection.is_live()) {
                 deliver(hub, handler, id, header, &buffer, 0);
             }
         });
-        let open = self.hub.connections.get(id.0).is_some_and(|it| it.is_live() && !it.pauses.any());
-        if served.is_some() && open { Want::More(HEADER_BYTES) } else { Want::Nothing }
+        let open = self
+            .hub
+            .connections
+            .get(id.0)
+            .is_some_and(|it| it.is_live() && !it.pauses.any());
+        if served.is_some() && open {
+            Want::More(HEADER_BYTES)
+        } else {
+            Want::Nothing
+        }
     }
 
     fn datagrams(&mut self, socket: SocketId, buffer: &mut RecvBuffer, meta: DatagramMeta) {
@@ -113,11 +133,17 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     }
 
     fn sent(&mut self, socket: SocketId, bytes: usize) {
-        let Some(id) = self.hub.sockets.connection(socket) else { return };
+        let Some(id) = self.hub.sockets.connection(socket) else {
+            return;
+        };
         if self.hub.sent(id, bytes) {
             self.hub.work += 1;
             self.serve(id, |hub, handler| {
-                if hub.connections.get(id.0).is_some_and(|it| it.link.is_some()) {
+                if hub
+                    .connections
+                    .get(id.0)
+                    .is_some_and(|it| it.link.is_some())
+                {
                     hub.pump_link(id);
                 } else {
                     handler.writable(&mut Context { hub }, id);
@@ -127,26 +153,38 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     }
 
     fn datagram_too_long(&mut self, socket: SocketId, _bytes: usize, bytes_max: usize) {
-        let Some(id) = self.hub.sockets.connection(socket) else { return };
+        let Some(id) = self.hub.sockets.connection(socket) else {
+            return;
+        };
         if let Some(connection) = self.hub.connections.get_mut(id.0)
             && let Carrier::Datagram(datagrams) = &mut connection.carrier
         {
             datagrams.learn_bytes_max(bytes_max);
         }
         self.hub.work += 1;
-        self.serve(id, |hub, handler| handler.too_long(&mut Context { hub }, id, bytes_max));
+        self.serve(id, |hub, handler| {
+            handler.too_long(&mut Context { hub }, id, bytes_max)
+        });
     }
 
     fn ended(&mut self, socket: SocketId) {
         self.hub.work += 1;
-        let Some(id) = self.hub.sockets.connection(socket) else { return };
+        let Some(id) = self.hub.sockets.connection(socket) else {
+            return;
+        };
         let now = self.hub.now;
-        let Some(connection) = self.hub.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.hub.connections.get_mut(id.0) else {
+            return;
+        };
         let unread = usize::from(connection.large.is_some());
-        let ending = connection.stream_mut().map(|stream| stream.handle_end(unread, now));
+        let ending = connection
+            .stream_mut()
+            .map(|stream| stream.handle_end(unread, now));
         let reason = match ending {
             Some(Ending::Clean) => CloseReason::Peer(ringway_proto::CloseCode::Normal),
-            _ => CloseReason::Ended { unread_bytes: unread },
+            _ => CloseReason::Ended {
+                unread_bytes: unread,
+            },
         };
         self.hub.close(id, None, reason);
     }
@@ -168,7 +206,9 @@ pub(crate) fn gone<H: Handler>(
     id: ConnectionId,
     cause: CloseCause,
 ) {
-    let Some((mut connection, closed)) = hub.finish(id, cause) else { return };
+    let Some((mut connection, closed)) = hub.finish(id, cause) else {
+        return;
+    };
     if let Some(link) = connection.link.take() {
         link.close(closed);
     } else if connection.announced
@@ -181,7 +221,9 @@ pub(crate) fn gone<H: Handler>(
 /// Tells the owner that messages can flow now.
 fn announce<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId, peer: Option<Peer>) {
     hub.emit(&Event::Opened { connection: id });
-    let Some(connection) = hub.connections.get_mut(id.0) else { return };
+    let Some(connection) = hub.connections.get_mut(id.0) else {
+        return;
+    };
     connection.announced = true;
     let peer = peer.unwrap_or_else(|| Peer {
         address: connection.peer_address.take().map(|address| *address),
@@ -221,7 +263,7 @@ fn bytes<H: Handler>(
 }
 
 /// Finds the messages at the front of `buffer` and hands them up, until one is unfinished.
-fn parse<H: Handler>(
+pub(crate) fn parse<H: Handler>(
     hub: &mut Hub,
     handler: &mut H,
     id: ConnectionId,
@@ -241,7 +283,9 @@ fn parse<H: Handler>(
         if connection.pauses.any() {
             return Want::Nothing;
         }
-        let Carrier::Stream(stream) = &mut connection.carrier else { return Want::Nothing };
+        let Carrier::Stream(stream) = &mut connection.carrier else {
+            return Want::Nothing;
+        };
         match stream.handle_bytes(&hub.settings.stream, buffer.bytes(), now) {
             Ok(Input::Message(header)) => {
                 deliver(hub, handler, id, header, buffer, HEADER_BYTES);
@@ -264,7 +308,7 @@ fn parse<H: Handler>(
 
 /// Hands one message to the handler or to the link that owns the connection.
 #[inline]
-fn deliver<H: Handler>(
+pub(crate) fn deliver<H: Handler>(
     hub: &mut Hub,
     handler: &mut H,
     id: ConnectionId,
@@ -275,10 +319,22 @@ fn deliver<H: Handler>(
     hub.cells.add(Counter::MessagesIn, 1);
     hub.cells.add(Counter::BytesIn, u64::from(header.length));
     if hub.events.messages {
-        hub.emit(&Event::Message { connection: id, bytes: header.length as usize });
+        hub.emit(&Event::Message {
+            connection: id,
+            bytes: header.length as usize,
+        });
     }
-    let message = Message { connection: id, header, buffer, offset, peer: None, ecn: 0 };
-    let Some(connection) = hub.connections.get_mut(id.0) else { return };
+    let message = Message {
+        connection: id,
+        header,
+        buffer,
+        offset,
+        peer: None,
+        ecn: 0,
+    };
+    let Some(connection) = hub.connections.get_mut(id.0) else {
+        return;
+    };
     if let Some(link) = &mut connection.link {
         let received = Received::new(&message);
         if link.deliver(received) == Inbox::Full {
@@ -305,7 +361,9 @@ fn large(
         return Want::Nothing;
     };
     let until = hub.large_until(body_bytes);
-    let Some(connection) = hub.connections.get_mut(id.0) else { return Want::Nothing };
+    let Some(connection) = hub.connections.get_mut(id.0) else {
+        return Want::Nothing;
+    };
     let mut place = lease.into_recv();
     place.rewind(0);
     buffer.consume(HEADER_BYTES);
@@ -320,14 +378,21 @@ fn large(
         filtered.gather = Some((place, remaining));
         return Want::More(1);
     }
-    Want::Large { buffer: place, remaining }
+    Want::Large {
+        buffer: place,
+        remaining,
+    }
 }
 
 /// Reacts to what the framing machine learned from a control unit.
 fn control<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId) {
     loop {
-        let Some(connection) = hub.connections.get_mut(id.0) else { return };
-        let Carrier::Stream(stream) = &mut connection.carrier else { return };
+        let Some(connection) = hub.connections.get_mut(id.0) else {
+            return;
+        };
+        let Carrier::Stream(stream) = &mut connection.carrier else {
+            return;
+        };
         let wants_transmit = stream.wants_transmit();
         match stream.poll_event() {
             Some(StreamEvent::Opened(hello)) => {
@@ -360,7 +425,7 @@ fn control<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId) {
             Some(StreamEvent::Drained) => {
                 let code = Some(ringway_proto::CloseCode::Drained);
                 hub.close(id, code, CloseReason::Drained);
-            },
+            }
             Some(StreamEvent::PeerClosed(code)) => hub.close(id, None, CloseReason::Peer(code)),
             None => {
                 if wants_transmit {
@@ -378,88 +443,6 @@ fn violated(hub: &mut Hub, id: ConnectionId, violation: Violation) {
     hub.close(id, code, CloseReason::Violation(violation));
 }
 
-/// Bytes that pass a stream filter first.
-fn filtered<H: Handler>(
-    hub: &mut Hub,
-    handler: &mut H,
-    id: ConnectionId,
-    buffer: &mut RecvBuffer,
-) -> Want {
-    loop {
-        let (now, pools) = (hub.now, hub.pools.clone());
-        let Some(connection) = hub.connections.get_mut(id.0).filter(|it| it.is_live()) else {
-            buffer.consume(buffer.len());
-            return Want::Nothing;
-        };
-        let Some(filtered) = &mut connection.filter else { return Want::Nothing };
-        if connection.pauses.any() {
-            return Want::Nothing;
-        }
-        if buffer.is_empty() {
-            return Want::More(1);
-        }
-        match filtered.stage.open(buffer, filtered.want, &pools, now) {
-            Ok(Opened::Need(bytes)) => {
-                hub.mark_dirty(id);
-                return Want::More(bytes);
-            }
-            Ok(Opened::Starved) => {
-                hub.starve(id);
-                return Want::Nothing;
-            }
-            Ok(Opened::Plain) => {
-                hub.mark_dirty(id);
-                if !plaintext(hub, handler, id) {
-                    return Want::Nothing;
-                }
-            }
-            Err(error) => {
-                hub.close(id, None, CloseReason::Filter(error));
-                buffer.consume(buffer.len());
-                return Want::Nothing;
-            }
-        }
-    }
-}
-
-/// Parses what the filter opened; also when a pause ends. Returns whether receiving may go on.
-pub(crate) fn plaintext<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId) -> bool {
-    loop {
-        let Some(connection) = hub.connections.get_mut(id.0) else { return false };
-        let Some(filtered) = &mut connection.filter else { return false };
-        let Some(mut plain) = filtered.stage.take() else { return true };
-        if let Some((place, remaining)) = &mut filtered.gather {
-            let room = place.spare_mut().get_mut(..*remaining).unwrap_or_default();
-            let copied = copy_counted(room, plain.bytes());
-            place.filled(copied);
-            plain.consume(copied);
-            *remaining -= copied;
-            if *remaining > 0 {
-                return true;
-            }
-            let whole = filtered.gather.take();
-            filtered.stage.keep(plain);
-            connection.large_until = None;
-            if let (Some((place, _)), Some(header)) = (whole, connection.large.take()) {
-                deliver(hub, handler, id, header, &place, 0);
-            }
-            continue;
-        }
-        let want = parse(hub, handler, id, &mut plain, false);
-        let Some(connection) = hub.connections.get_mut(id.0) else { return false };
-        let Some(filtered) = &mut connection.filter else { return false };
-        filtered.stage.keep(plain);
-        match want {
-            Want::More(bytes) if filtered.gather.is_none() => {
-                filtered.want = bytes;
-                return true;
-            }
-            Want::More(_) => {}
-            Want::Nothing | Want::Large { .. } => return false,
-        }
-    }
-}
-
 /// Datagrams of one sender, split by the size that the kernel reports.
 fn datagrams<H: Handler>(
     hub: &mut Hub,
@@ -470,20 +453,35 @@ fn datagrams<H: Handler>(
 ) {
     let size = (meta.segment_bytes as usize).max(1);
     loop {
-        let Some(connection) = hub.connections.get(id.0) else { return };
+        let Some(connection) = hub.connections.get(id.0) else {
+            return;
+        };
         if !matches!(connection.phase, Phase::Live) {
             return;
         }
         let length = buffer.len().min(size);
-        #[expect(clippy::cast_possible_truncation, reason = "a datagram is shorter than 64 KiB")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a datagram is shorter than 64 KiB"
+        )]
         let header = Header::message(length as u32, 0, 0);
         hub.cells.add(Counter::MessagesIn, 1);
         hub.cells.add(Counter::BytesIn, length as u64);
         if hub.events.messages {
-            hub.emit(&Event::Message { connection: id, bytes: length });
+            hub.emit(&Event::Message {
+                connection: id,
+                bytes: length,
+            });
         }
         let (peer, ecn) = (Some(meta.peer), meta.ecn);
-        let message = Message { connection: id, header, buffer, offset: 0, peer, ecn };
+        let message = Message {
+            connection: id,
+            header,
+            buffer,
+            offset: 0,
+            peer,
+            ecn,
+        };
         handler.message(&mut Context { hub }, message);
         buffer.consume(length);
         if buffer.is_empty() {

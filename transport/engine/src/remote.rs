@@ -214,7 +214,11 @@ pub(crate) struct Promise<T>(Arc<Mutex<Answer<T>>>);
 
 /// A question and its answer, once.
 pub(crate) fn promise<T>() -> (Reply<T>, Promise<T>) {
-    let answer = Answer { value: None, waker: None, dropped: false };
+    let answer = Answer {
+        value: None,
+        waker: None,
+        dropped: false,
+    };
     let answer = Arc::new(Mutex::new(answer));
     (Reply(Arc::clone(&answer)), Promise(answer))
 }

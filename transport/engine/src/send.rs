@@ -45,15 +45,34 @@ pub(crate) struct Label {
 
 impl Default for Label {
     fn default() -> Self {
-        Self { kind: kind::MESSAGE, flags: 0, tag: 0, word: 0 }
+        Self {
+            kind: kind::MESSAGE,
+            flags: 0,
+            tag: 0,
+            word: 0,
+        }
     }
 }
 
 impl Label {
-    #[expect(clippy::cast_possible_truncation, reason = "checked against the 32-bit maximum")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the 32-bit maximum"
+    )]
     fn header(self, len: usize) -> Header {
-        let Self { kind, flags, tag, word } = self;
-        Header { length: len as u32, kind, flags, tag, word }
+        let Self {
+            kind,
+            flags,
+            tag,
+            word,
+        } = self;
+        Header {
+            length: len as u32,
+            kind,
+            flags,
+            tag,
+            word,
+        }
     }
 }
 
@@ -87,7 +106,10 @@ impl Hub {
                 }
                 let bytes_max = stream.peer_message_bytes_max() as usize;
                 if len > bytes_max {
-                    return Err(SendError::TooLong { bytes: len, bytes_max });
+                    return Err(SendError::TooLong {
+                        bytes: len,
+                        bytes_max,
+                    });
                 }
                 let frame = HEADER_BYTES + padded(len);
                 connection.outbox.room(frame, queue_bytes_max, &self.pools)
@@ -106,7 +128,13 @@ impl Hub {
             connection.dirty = true;
             self.dirty.push(id);
         }
-        Ok(Room { connection: id, turn: self.turn, ordinal, offset, len })
+        Ok(Room {
+            connection: id,
+            turn: self.turn,
+            ordinal,
+            offset,
+            len,
+        })
     }
 
     /// The body of a claimed room, writable. `None` when the claim is stale.
@@ -148,7 +176,9 @@ impl Hub {
         if room.turn != self.turn {
             return false;
         }
-        let Some(connection) = self.connections.get_mut(room.connection.0) else { return false };
+        let Some(connection) = self.connections.get_mut(room.connection.0) else {
+            return false;
+        };
         let done = match &mut connection.carrier {
             Carrier::Stream(_) => connection.outbox.commit(room, len, label),
             Carrier::Datagram(datagrams) => {
@@ -157,7 +187,8 @@ impl Hub {
         };
         if done {
             self.cells.add(Counter::MessagesOut, 1);
-            self.cells.add(Counter::BytesOut, (HEADER_BYTES + padded(len)) as u64);
+            self.cells
+                .add(Counter::BytesOut, (HEADER_BYTES + padded(len)) as u64);
         }
         done
     }
@@ -167,7 +198,9 @@ impl Hub {
         if room.turn != self.turn {
             return;
         }
-        let Some(connection) = self.connections.get_mut(room.connection.0) else { return };
+        let Some(connection) = self.connections.get_mut(room.connection.0) else {
+            return;
+        };
         match &mut connection.carrier {
             Carrier::Stream(_) => connection.outbox.abort(room),
             Carrier::Datagram(datagrams) => {
@@ -198,7 +231,10 @@ impl Hub {
         }
         let bytes_max = stream.peer_message_bytes_max() as usize;
         if len > bytes_max {
-            return refuse(SendError::TooLong { bytes: len, bytes_max })(slice);
+            return refuse(SendError::TooLong {
+                bytes: len,
+                bytes_max,
+            })(slice);
         }
         let (body, pad) = (padded(len), padded(len) - len);
         let outbox = &mut connection.outbox;
@@ -225,7 +261,8 @@ impl Hub {
         }
         outbox.queued_bytes += body;
         self.cells.add(Counter::MessagesOut, 1);
-        self.cells.add(Counter::BytesOut, (HEADER_BYTES + body) as u64);
+        self.cells
+            .add(Counter::BytesOut, (HEADER_BYTES + body) as u64);
         self.mark_dirty(id);
         Ok(())
     }
@@ -251,22 +288,35 @@ impl Hub {
 
     /// Sends an empty PAD frame: a room that nobody commits.
     pub(crate) fn pad(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
-        if connection.outbox.room(HEADER_BYTES, usize::MAX, &self.pools).is_some() {
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
+        if connection
+            .outbox
+            .room(HEADER_BYTES, usize::MAX, &self.pools)
+            .is_some()
+        {
             self.mark_dirty(id);
         }
     }
 
     /// Adds the framing machine's control frames to the open batch.
     pub(crate) fn transmit(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
-        let Carrier::Stream(stream) = &mut connection.carrier else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
+        let Carrier::Stream(stream) = &mut connection.carrier else {
+            return;
+        };
         if !stream.wants_transmit() {
             return;
         }
         let outbox = &mut connection.outbox;
         // Control frames always proceed: they pass the queue's limit, which their number can't grow.
-        if outbox.room(TRANSMIT_BYTES_MAX, usize::MAX, &self.pools).is_none() {
+        if outbox
+            .room(TRANSMIT_BYTES_MAX, usize::MAX, &self.pools)
+            .is_none()
+        {
             return;
         }
         if let Some(open) = &mut outbox.open {
@@ -283,9 +333,13 @@ impl Hub {
             let id = self.dirty[index];
             self.part(id);
             self.transmit(id);
-            let Some(connection) = self.connections.get_mut(id.0) else { continue };
+            let Some(connection) = self.connections.get_mut(id.0) else {
+                continue;
+            };
             connection.dirty = false;
-            let Some(socket) = connection.socket else { continue };
+            let Some(socket) = connection.socket else {
+                continue;
+            };
             let live = connection.is_live();
             let outbox = &mut connection.outbox;
             if outbox.in_driver > 0 && live {
@@ -316,7 +370,10 @@ impl Hub {
             };
             let mut sealed = Chain::new();
             let plain = outbox.ready.bytes();
-            let failed = filtered.stage.seal(&mut outbox.ready, &mut sealed, &self.pools).err();
+            let failed = filtered
+                .stage
+                .seal(&mut outbox.ready, &mut sealed, &self.pools)
+                .err();
             outbox.queued_bytes -= plain - outbox.ready.bytes();
             outbox.queued_bytes += sealed.bytes();
             outbox.in_driver += sealed.bytes();
@@ -330,9 +387,14 @@ impl Hub {
 
     /// While the peer drains: says the final word as soon as nothing holds the connection.
     fn part(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id.0) else { return };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
         // What a link has queued was accepted from its owner before the end.
-        let owed = connection.link.as_ref().is_some_and(|link| link.has_outgoing());
+        let owed = connection
+            .link
+            .as_ref()
+            .is_some_and(|link| link.has_outgoing());
         if connection.parting && !connection.held && !owed && connection.is_live() {
             connection.parting = false;
             if let Carrier::Stream(stream) = &mut connection.carrier {
@@ -345,9 +407,14 @@ impl Hub {
     #[inline]
     pub(crate) fn sent(&mut self, id: ConnectionId, bytes: usize) -> bool {
         let low_bytes = self.settings.limits.queue_bytes_max / 2;
-        let Some(connection) = self.connections.get_mut(id.0) else { return false };
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return false;
+        };
         let outbox = &mut connection.outbox;
-        debug_assert!(bytes <= outbox.in_driver, "the driver sent what it was given");
+        debug_assert!(
+            bytes <= outbox.in_driver,
+            "the driver sent what it was given"
+        );
         outbox.in_driver = outbox.in_driver.saturating_sub(bytes);
         outbox.queued_bytes = outbox.queued_bytes.saturating_sub(bytes);
         if outbox.in_driver == 0 && std::mem::take(&mut outbox.deferred) && !connection.dirty {
@@ -386,14 +453,20 @@ impl Outbox {
         if self.queued_bytes > 0 && self.queued_bytes.saturating_add(bytes) > queue_bytes_max {
             return None;
         }
-        let fits = self.open.as_ref().is_some_and(|open| open.tailroom() >= bytes);
+        let fits = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.tailroom() >= bytes);
         if !fits {
             self.reopen(bytes, pools)?;
         }
         let open = self.open.as_mut()?;
         let offset = open.len();
         let frame = open.append(bytes)?;
-        #[expect(clippy::cast_possible_truncation, reason = "a frame is shorter than 4 GiB")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a frame is shorter than 4 GiB"
+        )]
         let padding = bytes.saturating_sub(HEADER_BYTES) as u32;
         put(Header::pad(padding), frame);
         self.queued_bytes += bytes;
@@ -404,8 +477,13 @@ impl Outbox {
     fn reopen(&mut self, bytes: usize, pools: &ringway_buf::Pools) -> Option<()> {
         let grown = self.open.as_ref().map_or(0, |open| 2 * open.capacity());
         let wish = bytes.max(self.batch_hint).max(grown);
-        let size = BATCH_BYTES.into_iter().find(|size| *size >= wish).unwrap_or(BATCH_BYTES[2]);
-        let mut lease = pools.lease(size.max(bytes)).or_else(|| pools.lease(bytes))?;
+        let size = BATCH_BYTES
+            .into_iter()
+            .find(|size| *size >= wish)
+            .unwrap_or(BATCH_BYTES[2]);
+        let mut lease = pools
+            .lease(size.max(bytes))
+            .or_else(|| pools.lease(bytes))?;
         lease.reset(0);
         self.seal();
         self.open = Some(lease);
@@ -421,17 +499,25 @@ impl Outbox {
 
     #[inline]
     fn batch_mut(&mut self, ordinal: usize) -> Option<&mut Lease> {
-        if ordinal == self.ready.len() { self.open.as_mut() } else { self.ready.lease_mut(ordinal) }
+        if ordinal == self.ready.len() {
+            self.open.as_mut()
+        } else {
+            self.ready.lease_mut(ordinal)
+        }
     }
 
     #[inline]
     fn commit(&mut self, room: &Room, len: usize, label: Label) -> bool {
         let (offset, claimed) = (room.offset, room.len);
-        let Some(batch) = self.batch_mut(room.ordinal) else { return false };
+        let Some(batch) = self.batch_mut(room.ordinal) else {
+            return false;
+        };
         let len = len.min(claimed);
         let (frame, whole) = (HEADER_BYTES + padded(len), HEADER_BYTES + padded(claimed));
         let is_last = offset + whole == batch.len();
-        let Some(bytes) = batch.bytes_mut().get_mut(offset..offset + whole) else { return false };
+        let Some(bytes) = batch.bytes_mut().get_mut(offset..offset + whole) else {
+            return false;
+        };
         put(label.header(len), bytes);
         bytes[HEADER_BYTES + len..frame].fill(0);
         if frame < whole {
@@ -461,7 +547,8 @@ impl Outbox {
     /// Seals the open batch, queues `slice`, and starts the next batch with `pad` zero bytes.
     fn starts_with_zeros(&mut self, pad: usize, slice: Slice, pools: &ringway_buf::Pools) -> bool {
         debug_assert!(pad < FRAME_ALIGN);
-        let Some(mut next) = pools.lease(self.batch_hint.clamp(BATCH_BYTES[0], BATCH_BYTES[2])) else {
+        let Some(mut next) = pools.lease(self.batch_hint.clamp(BATCH_BYTES[0], BATCH_BYTES[2]))
+        else {
             return false;
         };
         next.reset(0);

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use ringway_driver::{Address, ListenOptions};
 
-use crate::{Config, Engine, Handle, Handler, OpenError, StartError, Stopped};
+use crate::{Config, Engine, Handle, Handler, OpenError, StartError};
 
 /// How shards are set up.
 #[derive(Clone, Debug)]
@@ -66,7 +66,10 @@ impl std::fmt::Display for ShardsError {
             Self::Start(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Pin { core, error } => {
-                write!(f, "pinning to core {core}: {error}; name cores that this process may use")
+                write!(
+                    f,
+                    "pinning to core {core}: {error}; name cores that this process may use"
+                )
             }
             Self::Died => f.write_str("an engine's thread died at start; its factory panicked"),
         }
@@ -98,7 +101,11 @@ impl Shards {
         if config.count == 0 {
             return Err(ShardsError::None);
         }
-        let mut shards = Self { threads: Vec::new(), handles: Vec::new(), addresses: Vec::new() };
+        let mut shards = Self {
+            threads: Vec::new(),
+            handles: Vec::new(),
+            addresses: Vec::new(),
+        };
         // The others first, so that the acceptor knows them all when it begins to listen.
         for index in (0..config.count).rev() {
             let (engine, handler) = (engine.clone(), handler.clone());
@@ -114,14 +121,18 @@ impl Shards {
                     shards.addresses.iter().map(ToString::to_string).collect()
                 },
                 options: config.options.clone(),
-                others: if config.options.reuse_port { Vec::new() } else { shards.handles.clone() },
+                others: if config.options.reuse_port {
+                    Vec::new()
+                } else {
+                    shards.handles.clone()
+                },
             };
             let thread = thread::Builder::new()
                 .name(format!("ringway-{index}"))
                 .spawn(move || job.run(|| engine(index), || handler(index), &report_in))
                 .map_err(ShardsError::Thread)?;
             shards.threads.push(thread);
-            let (handle, addresses) = report.recv().map_err(|_| ShardsError::Died)??;
+            let (handle, addresses) = report.recv().map_err(|_gone| ShardsError::Died)??;
             shards.handles.push(handle);
             if !addresses.is_empty() {
                 shards.addresses = addresses;
@@ -148,7 +159,7 @@ impl Shards {
     pub fn drain(mut self) {
         for handle in &self.handles {
             // An engine that is gone already is as drained as it gets.
-            let _: Result<(), Stopped> = handle.drain();
+            handle.drain().ok();
         }
         self.join();
     }
@@ -164,7 +175,7 @@ impl Shards {
 impl Drop for Shards {
     fn drop(&mut self) {
         for handle in &self.handles {
-            let _: Result<(), Stopped> = handle.stop();
+            handle.stop().ok();
         }
         self.join();
     }
@@ -206,8 +217,9 @@ impl Job {
         let mut engine = config().build().map_err(ShardsError::Start)?;
         let mut addresses = Vec::new();
         for address in self.listen.iter().filter(|_| self.listens) {
-            let listener =
-                engine.listen_with(address, &self.options).map_err(ShardsError::Listen)?;
+            let listener = engine
+                .listen_with(address, &self.options)
+                .map_err(ShardsError::Listen)?;
             engine.spread(listener, &self.others, true);
             addresses.extend(engine.local_address(listener));
         }
@@ -221,5 +233,8 @@ fn pin(core: usize) -> Result<(), ShardsError> {
     let mut set = CpuSet::new();
     set.set(core)
         .and_then(|()| sched_setaffinity(nix::unistd::Pid::from_raw(0), &set))
-        .map_err(|error| ShardsError::Pin { core, error: error.into() })
+        .map_err(|error| ShardsError::Pin {
+            core,
+            error: error.into(),
+        })
 }

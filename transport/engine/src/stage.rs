@@ -21,7 +21,9 @@ pub(crate) struct Stage {
 
 impl std::fmt::Debug for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stage").field("plain", &self.plain).finish_non_exhaustive()
+        f.debug_struct("Stage")
+            .field("plain", &self.plain)
+            .finish_non_exhaustive()
     }
 }
 
@@ -41,7 +43,10 @@ const FILTER_TRANSMIT_BYTES_MAX: usize = 16 * 1024;
 
 impl Stage {
     pub(crate) fn new(filter: Box<dyn Filter>) -> Self {
-        Self { filter, plain: None }
+        Self {
+            filter,
+            plain: None,
+        }
     }
 
     pub(crate) fn directed_recv(&self) -> bool {
@@ -58,7 +63,9 @@ impl Stage {
     ) -> Result<Opened, FilterError> {
         let len = buffer.len();
         // Exclusive by construction: the framing above shares slices of `plain`, never of this buffer.
-        let Some(bytes) = buffer.bytes_mut() else { return Ok(Opened::Starved) };
+        let Some(bytes) = buffer.bytes_mut() else {
+            return Ok(Opened::Starved);
+        };
         let room = self.filter.room().plain_max.min(len);
         if !make_room(&mut self.plain, want, room, pools) {
             return Ok(Opened::Starved);
@@ -101,11 +108,15 @@ impl Stage {
         }
         let room = self.filter.room();
         loop {
-            let Some(segment) = chain.segments().next() else { break };
+            let Some(segment) = chain.segments().next() else {
+                break;
+            };
             let part = segment.bytes();
             let part = &part[..part.len().min(room.plain_max)];
             let taken = part.len();
-            let Some(mut record) = pools.lease(room.head + taken + room.tail) else { break };
+            let Some(mut record) = pools.lease(room.head + taken + room.tail) else {
+                break;
+            };
             record.reset(0);
             if let Some(space) = record.append(room.head + taken + room.tail) {
                 copy_counted(&mut space[room.head..], part);
@@ -118,9 +129,13 @@ impl Stage {
     }
 
     fn transmit(&mut self, sealed: &mut Chain, pools: &Pools) {
-        let Some(mut lease) = pools.lease(FILTER_TRANSMIT_BYTES_MAX) else { return };
+        let Some(mut lease) = pools.lease(FILTER_TRANSMIT_BYTES_MAX) else {
+            return;
+        };
         lease.reset(0);
-        let written = lease.append(FILTER_TRANSMIT_BYTES_MAX).map(|out| self.filter.poll_transmit(out));
+        let written = lease
+            .append(FILTER_TRANSMIT_BYTES_MAX)
+            .map(|out| self.filter.poll_transmit(out));
         lease.truncate(written.unwrap_or(0));
         match lease.is_empty() {
             true => pools.give(lease),
@@ -132,10 +147,15 @@ impl Stage {
 /// Makes sure `plain` can take `more` bytes and hold `want` contiguous ones.
 fn make_room(plain: &mut Option<RecvBuffer>, want: usize, more: usize, pools: &Pools) -> bool {
     let held = plain.as_ref().map_or(0, RecvBuffer::len);
-    if plain.as_ref().is_some_and(|plain| plain.spare() >= more.max(want.saturating_sub(held))) {
+    if plain
+        .as_ref()
+        .is_some_and(|plain| plain.spare() >= more.max(want.saturating_sub(held)))
+    {
         return true;
     }
-    let Some(lease) = pools.lease(want.max(held + more)) else { return false };
+    let Some(lease) = pools.lease(want.max(held + more)) else {
+        return false;
+    };
     let mut wider = Lease::into_recv(lease);
     match plain {
         Some(plain) => plain.move_to(&mut wider, 0),

@@ -36,7 +36,10 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn new(user_max: usize) -> Self {
-        Self { heap: BinaryHeap::new(), user: Table::new(user_max) }
+        Self {
+            heap: BinaryHeap::new(),
+            user: Table::new(user_max),
+        }
     }
 
     pub(crate) fn arm(&mut self, at: Instant, due: Due) {

@@ -6,11 +6,12 @@ use ringway_driver::{Close, Driver, Incoming, Park, SocketOptions};
 use crate::connection::Carrier;
 use crate::context::Context;
 use crate::event::Event;
+use crate::filtered::plaintext;
 use crate::handle::Command;
 use crate::hub::{Action, Arrival, Hub, Owed};
 use crate::link::{Acceptor, LinkEnd};
 use crate::panics::guarded;
-use crate::recv::{TurnSink, gone, plaintext};
+use crate::recv::{TurnSink, gone};
 use crate::timers::{Due, TURN_TIMERS_MAX};
 use crate::{CloseReason, Full, Handler};
 
@@ -70,7 +71,11 @@ pub(crate) fn sleep<D: Driver, H: Handler>(
     limit: Option<Instant>,
 ) -> u32 {
     // Whoever rings from here on wakes the driver; who rang before makes `park` fail.
-    let park = if hub.has_work() || !hub.shared.bell.park() { Park::No } else { hub.park(limit) };
+    let park = if hub.has_work() || !hub.shared.bell.park() {
+        Park::No
+    } else {
+        hub.park(limit)
+    };
     pass(hub, inlets, driver, handler, park)
 }
 
@@ -97,7 +102,9 @@ fn settle<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H)
     driver.flush(&mut TurnSink { hub, handler });
     for Owed::Closed(id, error) in std::mem::take(&mut hub.owed) {
         if let (Some(connection), Some(error)) = (hub.connections.get_mut(id.0), error) {
-            connection.reason.get_or_insert(CloseReason::NotOpened(error));
+            connection
+                .reason
+                .get_or_insert(CloseReason::NotOpened(error));
         }
         gone(hub, handler, id, ringway_driver::CloseCause::Requested);
     }
@@ -114,7 +121,9 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
             match driver.connect(&address, &options) {
                 Ok(socket) => {
                     hub.attach(id, socket);
-                    let Some(connection) = hub.connections.get_mut(id.0) else { return };
+                    let Some(connection) = hub.connections.get_mut(id.0) else {
+                        return;
+                    };
                     connection.peer_address = Some(Box::new(address));
                     if let Carrier::Datagram(datagrams) = &mut connection.carrier
                         && let Some(bytes_max) = driver.datagram_bytes_max(socket)
@@ -131,7 +140,11 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
 /// Gives accepted connections to the engines that share them, this one included.
 fn admit<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H) {
     for arrival in std::mem::take(&mut hub.arrivals) {
-        let Arrival { listener, incoming, peer } = arrival;
+        let Arrival {
+            listener,
+            incoming,
+            peer,
+        } = arrival;
         let wanted = guarded(|| handler.accept(listener, peer.as_ref()));
         if wanted.is_none() {
             hub.panicked(None);
@@ -192,13 +205,14 @@ fn adopt<D: Driver>(
         return;
     }
     let settings = std::rc::Rc::clone(&hub.settings);
-    let links = listener.and_then(|id| hub.listener_mut(id)).map(|entry| {
-        (entry.options.socket.clone(), entry.links.clone())
-    });
+    let links = listener
+        .and_then(|id| hub.listener_mut(id))
+        .map(|entry| (entry.options.socket.clone(), entry.links.clone()));
     let (options, links) = links.unwrap_or_else(|| (settings.socket.clone(), None));
-    let socket = match driver.adopt(incoming, &options) {
-        Ok(socket) => socket,
-        Err(_) => return hub.emit(&Event::Refused { limit: "sockets of the driver" }),
+    let Ok(socket) = driver.adopt(incoming, &options) else {
+        return hub.emit(&Event::Refused {
+            limit: "sockets of the driver",
+        });
     };
     let deadline = hub.now + settings.times.connect;
     let phase = crate::connection::Phase::Connecting(deadline);
@@ -212,7 +226,12 @@ fn adopt<D: Driver>(
         connection.listener = listener;
         connection.peer_address = peer.map(Box::new);
         connection.link = links.map(|accept| {
-            Box::new(LinkEnd::accepting(&shared, id, limits.link_messages_max, accept))
+            Box::new(LinkEnd::accepting(
+                &shared,
+                id,
+                limits.link_messages_max,
+                accept,
+            ))
         });
     }
     hub.attach(id, socket);
@@ -227,7 +246,9 @@ fn commands<D: Driver>(hub: &mut Hub, inlets: &mut Inlets, driver: &mut D) {
     hub.work += 1;
     let mut taken = 0;
     while taken < TURN_COMMANDS_MAX {
-        let Some(command) = inlets.commands.pop() else { break };
+        let Some(command) = inlets.commands.pop() else {
+            break;
+        };
         taken += 1;
         if guarded(|| command_of(hub, driver, command)).is_none() {
             hub.panicked(None);
@@ -238,7 +259,9 @@ fn commands<D: Driver>(hub: &mut Hub, inlets: &mut Inlets, driver: &mut D) {
     }
     // Counted apart: a flood of commands must not keep the links waiting.
     for _ in 0..TURN_COMMANDS_MAX {
-        let Some(link) = inlets.links.pop() else { break };
+        let Some(link) = inlets.links.pop() else {
+            break;
+        };
         hub.attend_link(link);
     }
     if hub.shared.take_missed() {
@@ -256,9 +279,16 @@ fn commands<D: Driver>(hub: &mut Hub, inlets: &mut Inlets, driver: &mut D) {
 fn command_of<D: Driver>(hub: &mut Hub, driver: &mut D, command: Command) {
     match command {
         Command::Run(work) => work(&mut Context { hub }),
-        Command::Send { connection, body, reply } => {
+        Command::Send {
+            connection,
+            body,
+            reply,
+        } => {
             let sent = Context { hub }.send(connection, &body);
-            reply.answer(sent.map_err(|error| Full { message: body, error }));
+            reply.answer(sent.map_err(|error| Full {
+                message: body,
+                error,
+            }));
         }
         Command::Connect { address, reply } => match hub.connect_later(address) {
             Ok(id) => {
@@ -273,7 +303,11 @@ fn command_of<D: Driver>(hub: &mut Hub, driver: &mut D, command: Command) {
                 reply.answer(Err(crate::LinkError::Open(std::sync::Arc::new(error))));
             }
         },
-        Command::Listen { address, options, reply } => {
+        Command::Listen {
+            address,
+            options,
+            reply,
+        } => {
             let opened = hub.listen(driver, &address, &options).map(|id| {
                 let shared = std::sync::Arc::clone(&hub.shared);
                 let real = hub.listener_mut(id).and_then(|entry| entry.address.clone());
@@ -293,7 +327,9 @@ fn command_of<D: Driver>(hub: &mut Hub, driver: &mut D, command: Command) {
 
 fn timers<H: Handler>(hub: &mut Hub, handler: &mut H) {
     for _ in 0..TURN_TIMERS_MAX {
-        let Some((at, due)) = hub.timers.pop(hub.now) else { return };
+        let Some((at, due)) = hub.timers.pop(hub.now) else {
+            return;
+        };
         match due {
             Due::Connection(id) => hub.due(id, at),
             Due::Paused(id) => hub.reassure(id),
