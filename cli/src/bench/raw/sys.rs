@@ -359,10 +359,8 @@ mod tests {
         let mut received = Vec::new();
         while received.len() < 250 {
             let arrival = theirs.recv(server.as_fd(), &mut room, true).unwrap();
-            assert_eq!(
-                (arrival.segment.min(100), arrival.ecn),
-                (arrival.len.min(100), 2)
-            );
+            // Whether it coalesces again is the kernel's choice; what it says about it is not.
+            assert_eq!((arrival.segment, arrival.ecn), (arrival.len.min(100), 2));
             received.extend_from_slice(&room[..arrival.len]);
         }
         assert_eq!(received, bytes);
