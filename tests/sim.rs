@@ -5,11 +5,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test's helper fails the test"
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "a test: it fails by panicking, prints what replays a seed, and counts in small numbers"
 )]
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,10 +48,6 @@ impl Random {
 
     fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
     }
 
     /// Mostly small, sometimes large.
@@ -108,7 +107,7 @@ struct Line {
 
 #[derive(Default)]
 struct Side {
-    lines: HashMap<ConnectionId, Line>,
+    lines: BTreeMap<ConnectionId, Line>,
     order: Vec<ConnectionId>,
     datagrams: u64,
     broken_rules: Vec<String>,
