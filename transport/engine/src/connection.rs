@@ -134,7 +134,7 @@ pub(crate) struct Connection {
     pub(crate) pauses: Pauses,
     /// `opened` was called, so `closed` is owed; true for connections that this side opened.
     pub(crate) announced: bool,
-    /// Its handshake is under way and counts against `handshakes_max`.
+    /// Its handshake is under way; an incoming one counts against `handshakes_max`.
     pub(crate) shaking: bool,
     /// `Context::hold`: keep open while the peer drains.
     pub(crate) held: bool,
@@ -219,6 +219,13 @@ impl Connection {
         let carrier = Datagrams::new(connected, ringway_proto::datagram::PAYLOAD_BYTES_MAX_V4);
         self.carrier = Carrier::Datagram(Box::new(carrier));
         self.filter = None;
+    }
+
+    /// Its handshake is over, one way or the other; only incoming ones count against the limit.
+    pub(crate) fn end_handshake(&mut self, handshakes: &mut usize) {
+        if std::mem::take(&mut self.shaking) && self.role == Role::Server {
+            *handshakes -= 1;
+        }
     }
 
     /// When its timer has to look at it next.

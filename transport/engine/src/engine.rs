@@ -27,6 +27,8 @@ use crate::{
 
 /// Empty turns between two looks at the clock while `wait` spins with a time limit.
 const SPINS_PER_CLOCK: u32 = 16;
+/// How often an engine that sleeps returns cold memory to the kernel.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 /// How long dropping an engine waits for operations that the kernel still holds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -256,7 +258,10 @@ impl Engine {
                 }
                 Rest::Sleep => {
                     let (hub, inlets) = (&mut self.hub, &mut self.inlets);
-                    hub.pools.trim();
+                    if hub.now >= hub.trim_at {
+                        hub.trim_at = hub.now + TRIM_INTERVAL;
+                        hub.pools.trim();
+                    }
                     work = with_driver!(&mut self.driver, driver => {
                         sleep(hub, inlets, &mut **driver, handler, until)
                     });

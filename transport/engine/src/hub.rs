@@ -81,6 +81,8 @@ pub(crate) struct Hub {
     /// Connections whose filter holds plaintext that was paused.
     pub(crate) replay: Vec<ConnectionId>,
     pub(crate) handshakes: usize,
+    /// When cold memory is returned to the kernel next, if the engine sleeps then.
+    pub(crate) trim_at: Instant,
     pub(crate) now: Instant,
     /// Numbers the turns: a claim is valid only in its own.
     pub(crate) turn: u64,
@@ -129,6 +131,7 @@ impl Hub {
             starved_at: 0,
             replay: Vec::new(),
             handshakes: 0,
+            trim_at: Instant::ZERO,
             now: Instant::ZERO,
             turn: 1,
             work: 0,
@@ -194,7 +197,7 @@ impl Hub {
             // Begun anew: the handshake's time starts with the connection, not with the wish for it.
             *stream = Stream::new(&self.settings.stream, connection.role, seed, self.now);
             connection.shaking = true;
-            self.handshakes += 1;
+            self.handshakes += usize::from(connection.role == Role::Server);
         }
         if let Some(socket) = connection.socket {
             self.actions.push(Action::Read(socket, true));
@@ -295,9 +298,7 @@ impl Hub {
         connection.reason.get_or_insert(reason);
         connection.phase = Phase::Closing(linger);
         connection.large = None;
-        if std::mem::take(&mut connection.shaking) {
-            self.handshakes -= 1;
-        }
+        connection.end_handshake(&mut self.handshakes);
         if let (Some(stream), Some(code)) = (connection.stream_mut(), code) {
             stream.close(code);
         }
@@ -318,9 +319,7 @@ impl Hub {
         if let Some(socket) = connection.socket {
             self.sockets.remove(socket);
         }
-        if connection.shaking {
-            self.handshakes -= 1;
-        }
+        connection.end_handshake(&mut self.handshakes);
         let reason = match (connection.reason.take(), cause) {
             (Some(reason), _) => reason,
             (None, CloseCause::ConnectFailed(error)) => CloseReason::ConnectFailed(error),

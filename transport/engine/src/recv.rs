@@ -403,9 +403,7 @@ fn control<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId) {
                     features: hello.features,
                     epoch: hello.epoch,
                 };
-                if std::mem::take(&mut connection.shaking) {
-                    hub.handshakes -= 1;
-                }
+                connection.end_handshake(&mut hub.handshakes);
                 // Both sides' hello was seen; what the machine has to say leaves before any message.
                 hub.mark_dirty(id);
                 hub.transmit(id);

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 
 use ringway_buf::{Chain, Segment, Slice};
 use ringway_driver::{Burst, Driver};
-use ringway_proto::{FRAME_ALIGN, HEADER_BYTES, Header, TRANSMIT_BYTES_MAX, kind, padded};
+use ringway_proto::{
+    CloseCode, FRAME_ALIGN, HEADER_BYTES, Header, StreamEvent, TRANSMIT_BYTES_MAX, kind, padded,
+};
 
 use crate::connection::{Carrier, Connection, Outbox};
 use crate::counters::Counter;
@@ -397,8 +399,17 @@ impl Hub {
             .is_some_and(|link| link.has_outgoing());
         if connection.parting && !connection.held && !owed && connection.is_live() {
             connection.parting = false;
-            if let Carrier::Stream(stream) = &mut connection.carrier {
-                stream.finish();
+            let Carrier::Stream(stream) = &mut connection.carrier else {
+                return;
+            };
+            stream.finish();
+            // If the peer's final was there already, this one was the last word.
+            let mut drained = false;
+            while let Some(event) = stream.poll_event() {
+                drained |= event == StreamEvent::Drained;
+            }
+            if drained {
+                self.close(id, Some(CloseCode::Drained), CloseReason::Drained);
             }
         }
     }
