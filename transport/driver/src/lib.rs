@@ -11,6 +11,8 @@
 //! Nothing here blocks except [`Driver::poll`] when it was told to park.
 
 mod contract;
+#[cfg(any(feature = "epoll", feature = "uring"))]
+mod counted;
 mod event;
 mod inlet;
 mod start;

@@ -46,11 +46,16 @@ fn node(script: Script, seed: u64) -> Node<Faulty> {
 /// One direction at full load in messages of random size; the receiver parks now and then, so that the socket
 /// stays armed while it is read directly.
 fn stress(script: Script, seed: u64) -> Outcome {
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let mut a = node(Script::default(), seed);
     let mut b = node(script, seed);
     let (near, far) = pair(&mut a, &mut b, "tcp://127.0.0.1:0");
     let bytes = pattern(BYTES, seed);
+    // Three more connections on which the receiver sends: a batch, whose `enter` brings completions that wait
+    // for the next turn.
+    let sides: Vec<_> = (0..3)
+        .map(|_| pair(&mut a, &mut b, "tcp://127.0.0.1:0").1)
+        .collect();
     let mut queued = 0;
     for turn in 0.. {
         if b.received(far).len() >= BYTES {
@@ -70,6 +75,12 @@ fn stress(script: Script, seed: u64) -> Outcome {
         a.flush();
         a.poll();
         for _ in 0..random.below(3) {
+            if random.one_in(2) {
+                for side in &sides {
+                    b.send(*side, &[0; 8]);
+                }
+                b.flush();
+            }
             b.poll();
         }
         if random.one_in(2) {

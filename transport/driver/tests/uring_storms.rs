@@ -32,7 +32,7 @@ fn a_storm_of_switching_keeps_every_byte() {
     let pairs: Vec<_> = (0..8)
         .map(|_| pair(&mut a, &mut b, "tcp://127.0.0.1:0"))
         .collect();
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let mut expected = vec![Vec::new(); pairs.len()];
     for _ in 0..3000 {
         let which = random.below(pairs.len());
@@ -73,7 +73,7 @@ fn a_storm_of_switching_keeps_every_byte() {
 fn a_storm_of_closing_ends_every_socket_once() {
     let (mut a, mut b) = (guarded(Taste::Copies), guarded(Taste::Copies));
     let (_, address) = b.listen("tcp://127.0.0.1:0");
-    let mut random = Random(12);
+    let mut random = Random::new(12);
     let mut opened: Vec<SocketId> = Vec::new();
     let mut adopted: Vec<SocketId> = Vec::new();
     for _ in 0..1500 {

@@ -18,7 +18,6 @@
 
 mod accept;
 mod command;
-mod counted;
 mod datagram;
 mod hot;
 mod poll;

@@ -12,12 +12,12 @@ use ringway_buf::Instant;
 
 use super::Epoll;
 use super::accept::accept;
-use super::counted::Counted;
 use super::datagram::{recv_datagrams, send_datagrams};
 use super::recv::{Served, recv_stream};
 use super::send::send_stream;
 use super::socket::{Phase, Role};
 use super::sys::{EVENTS_MAX, Readiness, Report};
+use crate::counted::Counted;
 use crate::socket::open;
 use crate::{CloseCause, Park, Sink, SocketId};
 

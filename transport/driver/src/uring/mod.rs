@@ -17,7 +17,6 @@ mod accept;
 mod bufring;
 mod close;
 mod connect;
-mod counted;
 mod datagram;
 mod hot;
 mod ops;
@@ -77,12 +76,27 @@ impl Default for UringConfig {
     }
 }
 
-/// The io_uring driver. See the [module](self).
+/// The io_uring driver. Lives on one thread; only its [`waker`](Driver::waker) leaves it. See the
+/// [module](self) for how it works.
+///
+/// ```
+/// use std::rc::Rc;
+/// use ringway_buf::{Pools, PoolsConfig};
+/// use ringway_driver::uring::{Uring, UringConfig};
+/// use ringway_driver::{Driver, DriverKind};
+///
+/// let pools = Rc::new(Pools::new(PoolsConfig::default()));
+/// match Uring::new(UringConfig::default(), pools) {
+///     Ok(driver) => assert_eq!(driver.capabilities().kind, DriverKind::Uring),
+///     // A container's seccomp profile, perhaps: the text names cause and fix.
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Uring<R: Ring = KernelRing> {
     sockets: Table<Socket>,
-    /// `None` after shutting down.
     flight: Flight<R>,
+    /// `None` after shutting down.
     slots: Option<Slots>,
     hot: Hot,
     /// Sockets that need a look: a command came, or something ended.

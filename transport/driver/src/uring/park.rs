@@ -20,11 +20,11 @@ use std::time::Duration;
 use ringway_buf::Instant;
 
 use super::Uring;
-use super::counted::Counted;
 use super::hot::HOT_MAX;
 use super::ops::{Found, Work};
 use super::ring::{Completion, Ring};
 use super::socket::{Phase, Role};
+use crate::counted::Counted;
 use crate::{Park, Sink, SocketId};
 
 /// Completions handled in one pass over the queue.
@@ -234,6 +234,8 @@ impl<R: Ring> Uring<R> {
             return;
         };
         let (id, result) = (op.socket, completion.result);
+        let alive = self.sockets.get(id.0).is_some() || matches!(op.work, Work::Wake);
+        debug_assert!(alive, "a socket outlives its operations");
         if let Some(socket) = self.sockets.get_mut(id.0) {
             match op.work {
                 Work::Send(_) | Work::PollOut => socket.output = None,

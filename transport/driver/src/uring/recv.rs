@@ -54,7 +54,10 @@ impl<R: Ring> Uring<R> {
             }
             return;
         }
-        if !wanted || (!parking && self.hot.contains(id)) {
+        if !wanted {
+            return self.give_up_if_mute(id);
+        }
+        if !parking && self.hot.contains(id) {
             return;
         }
         let fd = socket.raw_fd();
@@ -91,6 +94,16 @@ impl<R: Ring> Uring<R> {
                 socket.input = Some(Pending::new(op));
                 self.stats.armed += 1;
             }
+        }
+    }
+
+    /// Sending failed and nobody hears what the peer still has to say: the end.
+    fn give_up_if_mute(&mut self, id: SocketId) {
+        if let Some(socket) = self.sockets.get_mut(id.0)
+            && socket.is_open()
+            && let Some(error) = socket.stream().and_then(|stream| stream.mute.take())
+        {
+            self.broken(id, error);
         }
     }
 
@@ -280,6 +293,10 @@ impl<R: Ring> Uring<R> {
                             .inlet
                             .took(id, len, brimful, &mut self.scratch, &self.pools, sink);
                     self.heed(id, fed);
+                    if fed != Fed::More {
+                        self.arm(id, false);
+                        return true;
+                    }
                     if self.hot.hit(id, input) {
                         self.disarm(id);
                     }

@@ -97,7 +97,7 @@ impl Faulty {
         Self {
             ring: KernelRing::open(shape).unwrap(),
             script,
-            random: Random(seed | 1),
+            random: Random::new(seed),
             held: VecDeque::new(),
             hidden: VecDeque::new(),
             hidden_for: 0,

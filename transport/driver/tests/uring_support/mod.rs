@@ -373,7 +373,7 @@ pub fn pair_with<A: Ring, B: Ring>(
 
 /// Reproducible bytes.
 pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
         bytes.extend_from_slice(&random.next().to_le_bytes()[..6]);
@@ -384,9 +384,17 @@ pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
 
 /// xorshift64*: enough for tests, and the same everywhere.
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub struct Random(u64);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        // Neighbouring seeds shall not begin alike (the finish of splitmix64).
+        let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self((state ^ (state >> 31)) | 1)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

@@ -6,13 +6,13 @@ use crate::{AcceptFault, Address, CloseCause, DatagramMeta, Incoming, Sink, Sock
 
 /// Hands every event on and counts it.
 #[derive(Debug)]
-pub(super) struct Counted<'a, S> {
+pub(crate) struct Counted<'a, S> {
     sink: &'a mut S,
-    pub(super) events: u32,
+    pub(crate) events: u32,
 }
 
 impl<'a, S> Counted<'a, S> {
-    pub(super) fn new(sink: &'a mut S) -> Self {
+    pub(crate) fn new(sink: &'a mut S) -> Self {
         Self { sink, events: 0 }
     }
 
