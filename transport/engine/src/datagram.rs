@@ -74,6 +74,13 @@ impl Datagrams {
             if self.bursts.len() == TURN_BURSTS_MAX {
                 return Ok(None);
             }
+            // A burst that ended for lack of memory, not at a limit, was leased too small.
+            let cramped = self
+                .bursts
+                .back()
+                .filter(|burst| burst.is_cramped(peer, len));
+            let wish = cramped.map_or(0, |burst| 2 * burst.lease.len());
+            self.hint = self.hint.max(wish);
             let size = self.hint.clamp(len, BURST_BYTES_MAX.max(len)).max(1);
             let Some(mut lease) = pools.lease(size).or_else(|| pools.lease(len)) else {
                 return Ok(None);
@@ -146,25 +153,35 @@ impl Datagrams {
 
     /// Hands all bursts down.
     pub(crate) fn flush(&mut self, mut send: impl FnMut(Burst), pools: &Pools) {
+        let mut largest = None;
         while let Some(burst) = self.bursts.pop_front() {
             if burst.count == 0 {
                 pools.give(burst.lease);
                 continue;
             }
-            self.hint = burst.lease.len().max(self.hint / 2);
+            largest = largest.max(Some(burst.lease.len()));
             send(burst);
+        }
+        if let Some(largest) = largest {
+            self.hint = largest.max(self.hint / 2);
         }
     }
 }
 
 /// Whether one more datagram fits a burst.
 trait Grow {
+    /// Whether one more datagram keeps the burst's rules, whatever memory it has.
+    fn would_grow(&self, peer: Option<SocketAddr>, len: usize) -> bool;
+
     fn grows(&self, peer: Option<SocketAddr>, len: usize) -> bool;
+
+    /// Whether only the memory that was leased for the burst keeps one more datagram out.
+    fn is_cramped(&self, peer: Option<SocketAddr>, len: usize) -> bool;
 }
 
 impl Grow for Burst {
     /// All datagrams of a burst but the last have one size; an empty datagram travels alone.
-    fn grows(&self, peer: Option<SocketAddr>, len: usize) -> bool {
+    fn would_grow(&self, peer: Option<SocketAddr>, len: usize) -> bool {
         let segment = self.segment_bytes as usize;
         self.peer == peer
             && len > 0
@@ -172,6 +189,44 @@ impl Grow for Burst {
             && self.lease.len() == segment * self.count as usize
             && self.count < BURST_COUNT_MAX
             && self.lease.len() + len <= BURST_BYTES_MAX
-            && self.lease.tailroom() >= len
+    }
+
+    fn grows(&self, peer: Option<SocketAddr>, len: usize) -> bool {
+        self.would_grow(peer, len) && self.lease.tailroom() >= len
+    }
+
+    fn is_cramped(&self, peer: Option<SocketAddr>, len: usize) -> bool {
+        self.would_grow(peer, len) && self.lease.tailroom() < len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_buf::PoolsConfig;
+
+    use super::*;
+
+    /// Claims `count` datagrams of `len` bytes and flushes; the sizes of the bursts.
+    fn bursts(datagrams: &mut Datagrams, pools: &Pools, count: usize, len: usize) -> Vec<u32> {
+        let mut outbox = Outbox::default();
+        for _ in 0..count {
+            let room = datagrams.room(None, len, &mut outbox, usize::MAX, pools);
+            assert!(matches!(room, Ok(Some(_))), "{room:?}");
+        }
+        let mut counts = Vec::new();
+        datagrams.flush(|burst| counts.push(burst.count), pools);
+        counts
+    }
+
+    #[test]
+    fn bursts_grow_to_what_one_call_carries() {
+        let pools = Pools::new(PoolsConfig::default());
+        let mut datagrams = Datagrams::new(true, BURST_BYTES_MAX);
+        for (len, most) in [(64, 64), (1200, 54), (9000, 7)] {
+            bursts(&mut datagrams, &pools, 200, len);
+            let counts = bursts(&mut datagrams, &pools, 3 * most, len);
+            let most = u32::try_from(most).unwrap();
+            assert_eq!(counts, [most; 3], "datagrams of {len} bytes");
+        }
     }
 }
