@@ -101,9 +101,11 @@ impl Goal {
             low: 1.0,
             high: 1.0,
         });
-        // Allocations and copies of start-up are spread over the block; one in ten thousand is none.
         let slack = match self.figure {
-            Figure::Allocations | Figure::Copies => 1e-4,
+            // A table that grows for the last time in a measured block; one in ten thousand is none.
+            Figure::Allocations => 1e-4,
+            // The message that straddles the end of a receive is moved once, as the baseline's is.
+            Figure::Copies => 1e-2,
             _ => 0.0,
         };
         Some(match self.bound {
@@ -156,7 +158,7 @@ mod tests {
             high: 1.0,
         });
         line.ours.allocs_per_op = Some(0.000_01);
-        line.ours.copies_per_op = Some(0.01);
+        line.ours.copies_per_op = Some(0.02);
         let found = goals(&line);
         let verdict = |index: usize, line: &Line| found[index].verdict(line);
         line.ratio_rate = Some(0.65);
