@@ -114,7 +114,11 @@ impl Context<'_> {
     /// used up.
     #[must_use]
     pub fn lease(&self, len: usize) -> Option<Lease> {
-        let mut lease = self.hub.pools.lease(HEADER_BYTES + padded(len))?;
+        let bytes = HEADER_BYTES + padded(len);
+        if !self.hub.leaves_room_to_seal(bytes) {
+            return None;
+        }
+        let mut lease = self.hub.pools.lease(bytes)?;
         lease.reset(HEADER_BYTES);
         Some(lease)
     }

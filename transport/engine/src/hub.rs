@@ -404,7 +404,11 @@ impl Hub {
         for id in std::mem::take(&mut self.starved) {
             if let Some(connection) = self.connections.get_mut(id.0) {
                 connection.pauses.starved = false;
+                let unsealed = !connection.outbox.ready.is_empty();
                 self.settle_reading(id, true);
+                if unsealed {
+                    self.mark_dirty(id);
+                }
             }
         }
     }

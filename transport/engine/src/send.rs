@@ -23,6 +23,9 @@ use crate::{CloseReason, ConnectionId, Lease, SendError};
 /// grows to the size that recent ones had.
 const BATCH_BYTES: [usize; 3] = [4 * 1024, 16 * 1024, 64 * 1024];
 
+/// Memory in bytes that is left to records while messages wait to be sealed: two large batches.
+const SEAL_RESERVE_BYTES: usize = 128 * 1024;
+
 /// A claimed room: where its frame lies. Valid during its turn only.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
@@ -95,6 +98,7 @@ impl Hub {
         len: usize,
     ) -> Result<Room, SendError> {
         let queue_bytes_max = self.settings.limits.queue_bytes_max;
+        let leaves_room = self.leaves_room_to_seal(len);
         let Some(connection) = self.connections.get_mut(id.0) else {
             return Err(SendError::Closed);
         };
@@ -114,7 +118,8 @@ impl Hub {
                     });
                 }
                 let frame = HEADER_BYTES + padded(len);
-                connection.outbox.room(frame, queue_bytes_max, &self.pools)
+                let room = || connection.outbox.room(frame, queue_bytes_max, &self.pools);
+                leaves_room.then(room).flatten()
             }
             Carrier::Datagram(datagrams) => {
                 let outbox = &mut connection.outbox;
@@ -137,6 +142,18 @@ impl Hub {
             offset,
             len,
         })
+    }
+
+    /// Whether memory for `bytes` may be taken: a filter needs some for its records, and what waits to be
+    /// sealed gives none back before. Always true without a filter.
+    #[inline]
+    pub(crate) fn leaves_room_to_seal(&self, bytes: usize) -> bool {
+        self.filter.is_none() || {
+            let budget = self.pools.budget();
+            let used = budget.used().saturating_sub(self.pools.stashed_bytes());
+            let reserve = SEAL_RESERVE_BYTES.min(budget.limit() / 8);
+            used.saturating_add(bytes).saturating_add(reserve) <= budget.limit()
+        }
     }
 
     /// The body of a claimed room, writable. `None` when the claim is stale.
@@ -379,9 +396,15 @@ impl Hub {
             outbox.queued_bytes -= plain - outbox.ready.bytes();
             outbox.queued_bytes += sealed.bytes();
             outbox.in_driver += sealed.bytes();
+            let unsealed = !outbox.ready.is_empty() && filtered.stage.is_ready();
+            // Memory lacked: what is on its way gives some back, else the connection waits for it.
+            outbox.deferred |= unsealed && outbox.in_driver > 0;
+            let starved = unsealed && outbox.in_driver == 0;
             driver.send(socket, &mut sealed);
             if let Some(error) = failed {
                 self.close(id, None, CloseReason::Filter(error));
+            } else if starved {
+                self.starve(id);
             }
         }
         self.dirty.clear();

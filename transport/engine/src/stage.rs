@@ -53,6 +53,11 @@ impl Stage {
         self.filter.directed_recv()
     }
 
+    /// Whether records can be sealed.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.filter.is_ready()
+    }
+
     /// Opens at most one record at the front of `buffer`, with room for `want` contiguous plain bytes.
     pub(crate) fn open(
         &mut self,
