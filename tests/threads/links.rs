@@ -1,5 +1,9 @@
 //! `Link` and `Acceptor`: whole connections owned by other threads and tasks.
-#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test's helper fails the test, and its numbers are small"
+)]
 
 use std::sync::mpsc::channel;
 use std::task::Poll;

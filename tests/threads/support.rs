@@ -1,5 +1,9 @@
 //! An engine on a thread, echoing or serving links, and what the scenarios share.
-#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test's helper fails the test, and its numbers are small"
+)]
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,7 +77,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             // Both fail only after a failure that is reported already.
-            let _: Result<(), ringway::Stopped> = self.handle.stop();
+            let _stopped: Result<(), ringway::Stopped> = self.handle.stop();
             drop(thread.join());
         }
     }
