@@ -1,5 +1,9 @@
 //! The command `bench`: every workload on every transport by every driver, tiny.
-#![allow(missing_docs, reason = "a test has its name")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test has its name, and shall stop at what it does not expect"
+)]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod support;
