@@ -4,6 +4,7 @@
 //! costs more. The ring only tells of readiness (a multishot poll); a hot socket is looked at without it. A poll
 //! takes no bytes, so reading beside it needs no care.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use super::Uring;
@@ -69,12 +70,7 @@ impl<R: Ring> Uring<R> {
                     } else {
                         u8::from(filled > 1)
                     };
-                    for slot in 0..filled {
-                        let found = self.batch.filled(slot, connected, &mut self.stats);
-                        if let Some((buffer, meta)) = found {
-                            sink.datagrams(id, buffer, meta);
-                        }
-                    }
+                    self.show_datagrams(id, filled, connected, sink);
                     if count == 1 || !full {
                         break;
                     }
@@ -109,6 +105,20 @@ impl<R: Ring> Uring<R> {
             self.note(id);
         }
         hit
+    }
+
+    fn show_datagrams<S: Sink>(
+        &mut self,
+        id: SocketId,
+        filled: usize,
+        connected: Option<SocketAddr>,
+        sink: &mut S,
+    ) {
+        for slot in 0..filled {
+            if let Some((buffer, meta)) = self.batch.filled(slot, connected, &mut self.stats) {
+                sink.datagrams(id, buffer, meta);
+            }
+        }
     }
 
     /// The readiness poll of a datagram socket completed.

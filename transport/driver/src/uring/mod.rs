@@ -27,6 +27,7 @@ mod selftest;
 mod send;
 mod socket;
 mod start;
+mod starve;
 mod sys;
 mod wake;
 

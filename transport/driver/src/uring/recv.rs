@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use ringway_buf::RecvBuffer;
 
 use super::Uring;
-use super::bufring::{SLOT_BYTES, Slots};
+use super::bufring::Slots;
 use super::ops::Work;
 use super::ring::{Completion, Ring};
 use super::socket::{Pending, Phase, Role};
@@ -253,55 +253,14 @@ impl<R: Ring> Uring<R> {
     ) -> bool {
         let mut bytes = 0;
         while bytes < DIRECT_BYTES_MAX {
-            let Some(socket) = self.sockets.get_mut(id.0) else {
+            let Some((moved, room)) = self.receive(id, clean) else {
                 break;
-            };
-            if !socket.is_open() || !socket.wants_input() || !socket.may_read_directly(clean) {
-                break;
-            }
-            let (fd, input) = (socket.fd.as_fd(), socket.input);
-            let Role::Stream(stream) = &mut socket.role else {
-                break;
-            };
-            let Some(target) = stream.inlet.target(&mut self.scratch, &self.pools) else {
-                self.heed(id, Fed::Starved);
-                break;
-            };
-            let (moved, room) = match target {
-                Target::One(room) => {
-                    let most = if stream.bulk > 0 {
-                        BULK_HEAD_BYTES
-                    } else {
-                        room.len()
-                    };
-                    let len = room.len().min(most);
-                    let room = &mut room[..len];
-                    (direct::recv(fd, room, &mut self.stats), len)
-                }
-                Target::Two(rooms) => {
-                    let len = rooms.iter().map(|room| room.len()).sum();
-                    (direct::recv_two(fd, rooms, &mut self.stats), len)
-                }
             };
             match moved {
                 Moved::Done(len) => {
                     bytes += len;
-                    stream.bulk = stream.bulk.saturating_sub(1);
-                    let brimful = len == room;
-                    let fed =
-                        stream
-                            .inlet
-                            .took(id, len, brimful, &mut self.scratch, &self.pools, sink);
-                    self.heed(id, fed);
-                    if fed != Fed::More {
-                        self.arm(id, false);
-                        return true;
-                    }
-                    if self.hot.hit(id, input) {
-                        self.disarm(id);
-                    }
                     // A receive that left room has taken all there was.
-                    if !brimful {
+                    if !self.took(id, len, len == room, sink) || len < room {
                         break;
                     }
                 }
@@ -320,6 +279,62 @@ impl<R: Ring> Uring<R> {
         bytes > 0
     }
 
+    /// One direct receive, if the socket allows it now, and how much room it had.
+    #[inline]
+    fn receive(&mut self, id: SocketId, clean: bool) -> Option<(Moved, usize)> {
+        let socket = self.sockets.get_mut(id.0)?;
+        if !socket.is_open() || !socket.wants_input() || !socket.may_read_directly(clean) {
+            return None;
+        }
+        let fd = socket.fd.as_fd();
+        let Role::Stream(stream) = &mut socket.role else {
+            return None;
+        };
+        match stream.inlet.target(&mut self.scratch, &self.pools) {
+            Some(Target::One(room)) => {
+                let most = if stream.bulk > 0 {
+                    BULK_HEAD_BYTES
+                } else {
+                    room.len()
+                };
+                let len = room.len().min(most);
+                Some((direct::recv(fd, &mut room[..len], &mut self.stats), len))
+            }
+            Some(Target::Two(rooms)) => {
+                let len = rooms.iter().map(|room| room.len()).sum();
+                Some((direct::recv_two(fd, rooms, &mut self.stats), len))
+            }
+            None => {
+                self.heed(id, Fed::Starved);
+                None
+            }
+        }
+    }
+
+    /// Shows what a direct receive brought. False when the socket shall not be read on.
+    #[inline]
+    fn took<S: Sink>(&mut self, id: SocketId, len: usize, brimful: bool, sink: &mut S) -> bool {
+        let Some(socket) = self.sockets.get_mut(id.0) else {
+            return false;
+        };
+        let input = socket.input;
+        let Role::Stream(stream) = &mut socket.role else {
+            return false;
+        };
+        stream.bulk = stream.bulk.saturating_sub(1);
+        let (scratch, pools) = (&mut self.scratch, &self.pools);
+        let fed = stream.inlet.took(id, len, brimful, scratch, pools, sink);
+        self.heed(id, fed);
+        if fed != Fed::More {
+            self.arm(id, false);
+            return false;
+        }
+        if self.hot.hit(id, input) {
+            self.disarm(id);
+        }
+        true
+    }
+
     /// Ends the receive in flight of a socket that stays hot.
     pub(super) fn disarm(&mut self, id: SocketId) {
         if let Some(socket) = self.sockets.get_mut(id.0)
@@ -332,7 +347,7 @@ impl<R: Ring> Uring<R> {
     }
 
     /// What the sink wants next, as far as it concerns this socket's receiving.
-    fn heed(&mut self, id: SocketId, fed: Fed) {
+    pub(super) fn heed(&mut self, id: SocketId, fed: Fed) {
         let Some(socket) = self.sockets.get_mut(id.0) else {
             return;
         };
@@ -403,75 +418,6 @@ impl<R: Ring> Uring<R> {
                 self.starve(id, !multi);
             }
             errno => self.broken(id, io::Error::from_raw_os_error(errno)),
-        }
-    }
-
-    /// Queues a socket for a slot.
-    fn starve(&mut self, id: SocketId, front: bool) {
-        let Some(socket) = self.sockets.get_mut(id.0) else {
-            return;
-        };
-        let wants = socket.wants_input();
-        let Role::Stream(stream) = &mut socket.role else {
-            return;
-        };
-        if stream.starved || !wants || socket.input.is_some() {
-            return;
-        }
-        stream.starved = true;
-        if front {
-            self.starved.push_front(id)
-        } else {
-            self.starved.push_back(id)
-        }
-    }
-
-    /// Slots came back: lets as many of those that wait receive, once each, first come first served.
-    pub(super) fn serve_starved(&mut self) {
-        let Some(slots) = &mut self.slots else { return };
-        if slots.lacking() {
-            slots.refill(&self.pools);
-            self.short |= slots.lacking() && !self.starved.is_empty();
-        }
-        for _ in 0..slots.provided().min(self.starved.len()) {
-            let Some(id) = self.starved.pop_front() else {
-                return;
-            };
-            let Some(socket) = self.sockets.get_mut(id.0) else {
-                continue;
-            };
-            let wanted = socket.wants_input() && socket.input.is_none();
-            let fd = socket.raw_fd();
-            let Role::Stream(stream) = &mut socket.role else {
-                continue;
-            };
-            stream.starved = false;
-            if wanted && stream.inlet.large_remaining() == 0 && !self.hot.contains(id) {
-                // Once, not again and again: nobody takes a second slot before everybody had one.
-                let op = self.flight.recv_once(fd, id, SLOT_BYTES);
-                socket.input = Some(Pending::new(op));
-                self.stats.armed += 1;
-            } else if wanted {
-                self.arm(id, false);
-            }
-        }
-    }
-
-    /// Tries again for those that found no memory.
-    pub(super) fn serve_lean<S: Sink>(&mut self, sink: &mut S) {
-        for _ in 0..self.lean.len() {
-            let Some(id) = self.lean.pop_front() else {
-                return;
-            };
-            let Some(socket) = self.sockets.get_mut(id.0) else {
-                continue;
-            };
-            let Role::Stream(stream) = &mut socket.role else {
-                continue;
-            };
-            stream.lean = false;
-            self.resume(id, sink);
-            self.arm(id, false);
         }
     }
 }
