@@ -76,7 +76,12 @@ pub struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { send_buffer_bytes: None, recv_buffer_bytes: None, ecn: true, local: None }
+        Self {
+            send_buffer_bytes: None,
+            recv_buffer_bytes: None,
+            ecn: true,
+            local: None,
+        }
     }
 }
 
@@ -181,16 +186,20 @@ impl fmt::Display for OpenError {
                 f,
                 "this engine already holds its maximum of {max} sockets; raise `connections_max`"
             ),
-            Self::System { call, address, error } => {
+            Self::System {
+                call,
+                address,
+                error,
+            } => {
                 write!(f, "{call}")?;
                 if let Some(address) = address {
                     write!(f, " on {address}")?;
                 }
                 write!(f, ": {error}")?;
                 match error.raw_os_error() {
-                    Some(libc::EADDRINUSE) => {
-                        f.write_str("; another process listens there: stop it or choose another port")
-                    }
+                    Some(libc::EADDRINUSE) => f.write_str(
+                        "; another process listens there: stop it or choose another port",
+                    ),
                     Some(libc::EMFILE) => {
                         f.write_str("; this process is out of descriptors: raise `ulimit -n`")
                     }
@@ -248,7 +257,8 @@ pub trait Driver {
     ///
     /// # Errors
     /// See [`OpenError`]; nothing stays open.
-    fn listen(&mut self, address: &Address, options: &ListenOptions) -> Result<SocketId, OpenError>;
+    fn listen(&mut self, address: &Address, options: &ListenOptions)
+    -> Result<SocketId, OpenError>;
 
     /// Starts connecting a stream (tcp, unix) or opens a connected datagram socket (udp).
     ///
@@ -256,8 +266,11 @@ pub trait Driver {
     ///
     /// # Errors
     /// What fails before anything is under way.
-    fn connect(&mut self, address: &Address, options: &SocketOptions)
-    -> Result<SocketId, OpenError>;
+    fn connect(
+        &mut self,
+        address: &Address,
+        options: &SocketOptions,
+    ) -> Result<SocketId, OpenError>;
 
     /// Opens an unconnected datagram socket bound to a `udp` address.
     ///

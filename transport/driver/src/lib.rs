@@ -24,12 +24,12 @@ pub mod socket;
 #[cfg(feature = "uring")]
 pub mod uring;
 
+pub use contract::SharedPools;
 pub use contract::{
     Burst, Capabilities, Close, Driver, DriverKind, Fact, Incoming, ListenOptions, OpenError, Park,
     SocketId, SocketOptions,
 };
 pub use event::{AcceptFault, CloseCause, DatagramMeta, Sink, Want};
-pub use contract::SharedPools;
 pub use inlet::{Fed, Inlet, Scratch, Target};
 pub use ringway_buf::Chain;
 pub use socket::address::{Address, AddressError};

@@ -468,7 +468,10 @@ impl Inlet {
         let Some(lease) = lease else { return false };
         let mut wider = lease.into_recv();
         own.move_to(&mut wider, self.consumed);
-        assert!(wider.spare() >= lacking, "a widened buffer holds what is wanted");
+        assert!(
+            wider.spare() >= lacking,
+            "a widened buffer holds what is wanted"
+        );
         if let Ok(lease) = core::mem::replace(own, wider).try_into_lease() {
             pools.give(lease);
         }
