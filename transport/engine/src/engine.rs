@@ -463,7 +463,8 @@ impl Hub {
                         self.sockets.owner(entry.socket),
                         Some(Owner::Listener(listener))
                     );
-                    self.sockets.remove(entry.socket);
+                    // Its socket stays known until the driver has closed it: a drain waits for that.
+                    self.listeners_closing += 1;
                 }
             }
             Source::Datagram(id) => {

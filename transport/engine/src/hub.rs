@@ -94,6 +94,8 @@ pub(crate) struct Hub {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stopping: bool,
     pub(crate) draining: bool,
+    /// Listeners that the driver was told to close and has not closed yet.
+    pub(crate) listeners_closing: usize,
     seed: u64,
 }
 
@@ -141,6 +143,7 @@ impl Hub {
             shared,
             stopping: false,
             draining: false,
+            listeners_closing: 0,
             seed,
         }
     }
@@ -464,9 +467,10 @@ impl Hub {
         }
     }
 
-    /// True when `run` has nothing more to do: told to stop, or drained.
+    /// True when `run` has nothing more to do: told to stop, or drained with all its listeners closed.
     pub(crate) fn is_done(&self) -> bool {
-        self.stopping || (self.draining && self.connections.is_empty())
+        let drained = self.connections.is_empty() && self.listeners_closing == 0;
+        self.stopping || (self.draining && drained)
     }
 
     /// True when less memory is in use than when a connection last had to wait for it.

@@ -192,7 +192,10 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     fn closed(&mut self, socket: SocketId, cause: CloseCause) {
         self.hub.work += 1;
         let Some(id) = self.hub.sockets.connection(socket) else {
-            self.hub.sockets.remove(socket);
+            if self.hub.sockets.listener(socket).is_some() {
+                self.hub.listeners_closing = self.hub.listeners_closing.saturating_sub(1);
+                self.hub.sockets.remove(socket);
+            }
             return;
         };
         gone(self.hub, self.handler, id, cause);
