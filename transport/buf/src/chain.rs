@@ -98,7 +98,12 @@ impl Chain {
     #[inline]
     pub fn append(&mut self, other: &mut Self) {
         self.bytes += core::mem::take(&mut other.bytes);
-        self.segments.append(&mut other.segments);
+        // One segment is the usual case, and moving it is much cheaper than the general way.
+        if other.segments.len() == 1 {
+            self.segments.extend(other.segments.pop_front());
+        } else {
+            self.segments.append(&mut other.segments);
+        }
     }
 
     /// The segments, front first.

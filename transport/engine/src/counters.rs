@@ -95,7 +95,8 @@ impl Cells {
     }
 }
 
-/// Counters of one engine as another thread sees them: at most one busy turn old. Cloning shares them.
+/// Counters of one engine as another thread sees them: current when it idles, at most 64
+/// turns old while it is busy. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Counters(Arc<[AtomicU64]>);
 

@@ -81,6 +81,8 @@ pub(crate) struct Hub {
     /// Connections whose filter holds plaintext that was paused.
     pub(crate) replay: Vec<ConnectionId>,
     pub(crate) handshakes: usize,
+    /// Busy turns since the counters were published.
+    pub(crate) unpublished: u32,
     /// When cold memory is returned to the kernel next, if the engine sleeps then.
     pub(crate) trim_at: Instant,
     pub(crate) now: Instant,
@@ -133,6 +135,7 @@ impl Hub {
             starved_at: 0,
             replay: Vec::new(),
             handshakes: 0,
+            unpublished: 0,
             trim_at: Instant::ZERO,
             now: Instant::ZERO,
             turn: 1,

@@ -293,6 +293,10 @@ pub(crate) fn parse<H: Handler>(
             Ok(Input::Message(header)) => {
                 deliver(hub, handler, id, header, buffer, HEADER_BYTES);
                 buffer.consume(header.frame_bytes());
+                // The usual end: no need to ask the machine what it wants of nothing.
+                if buffer.is_empty() {
+                    return Want::More(HEADER_BYTES);
+                }
             }
             Ok(Input::Need(bytes)) => return Want::More(bytes),
             Ok(Input::Consumed(bytes)) => {

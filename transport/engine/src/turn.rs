@@ -20,6 +20,9 @@ const TURN_COMMANDS_MAX: usize = 256;
 /// After this many events in one turn the clock is read again before timers and flush.
 const TURN_EVENTS_STALE: u32 = 64;
 
+/// Busy turns after which the counters are published all the same.
+const TURNS_UNPUBLISHED_MAX: u32 = 64;
+
 /// The ends of the queues that only the engine's thread reads.
 #[derive(Debug)]
 pub(crate) struct Inlets {
@@ -56,7 +59,12 @@ pub(crate) fn pass<D: Driver, H: Handler>(
         timers(hub, handler);
     }
     settle(hub, driver, handler);
+    // Published when idle, so that nobody's answer waits for it; a busy engine does it now and then.
     if hub.work > 0 {
+        hub.unpublished += 1;
+    }
+    if hub.unpublished > 0 && (hub.work == 0 || hub.unpublished == TURNS_UNPUBLISHED_MAX) {
+        hub.unpublished = 0;
         hub.publish(driver.stats());
     }
     hub.work
@@ -85,21 +93,30 @@ fn settle<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H)
         return;
     }
     hub.work += 1;
-    admit(hub, driver, handler);
-    for id in std::mem::take(&mut hub.replay) {
-        if guarded(|| plaintext(hub, handler, id)).is_none() {
-            hub.panicked(Some(id));
+    if !hub.arrivals.is_empty() {
+        admit(hub, driver, handler);
+    }
+    if !hub.replay.is_empty() {
+        for id in std::mem::take(&mut hub.replay) {
+            if guarded(|| plaintext(hub, handler, id)).is_none() {
+                hub.panicked(Some(id));
+            }
         }
     }
     hub.flush(driver);
-    let mut actions = std::mem::take(&mut hub.actions);
-    for action in actions.drain(..) {
-        act(hub, driver, action);
-    }
-    if hub.actions.is_empty() {
-        hub.actions = actions;
+    if !hub.actions.is_empty() {
+        let mut actions = std::mem::take(&mut hub.actions);
+        for action in actions.drain(..) {
+            act(hub, driver, action);
+        }
+        if hub.actions.is_empty() {
+            hub.actions = actions;
+        }
     }
     driver.flush(&mut TurnSink { hub, handler });
+    if hub.owed.is_empty() {
+        return;
+    }
     for Owed::Closed(id, error) in std::mem::take(&mut hub.owed) {
         if let (Some(connection), Some(error)) = (hub.connections.get_mut(id.0), error) {
             connection
