@@ -130,6 +130,7 @@ mod tests {
 
     fn rtt(ratio: f64, high: f64) -> Line {
         let mut line = Line::new(&outcome(Workload::Rtt, Transport::Tcp));
+        line.driver = Driver::Uring;
         line.ratio_p50 = Some(ratio);
         line.band_p50 = Some(Band { low: 0.98, high });
         line

@@ -238,7 +238,9 @@ impl Engine {
     ///
     /// Returns how much there was to do; 0 after the limit or a bare wake.
     pub fn wait<H: Handler>(&mut self, handler: &mut H, limit: Option<Duration>) -> u32 {
-        let mut work = self.turn(handler);
+        // Who would sleep next looks before it sleeps; a look of its own would be wasted.
+        let sleeps = limit.is_none() && self.resting.next(self.hub.now) == Rest::Sleep;
+        let mut work = if sleeps { 0 } else { self.turn(handler) };
         let until = limit.map(|limit| self.now() + limit);
         let mut spins = 0_u32;
         loop {

@@ -78,6 +78,10 @@ pub(crate) fn sleep<D: Driver, H: Handler>(
     handler: &mut H,
     limit: Option<Instant>,
 ) -> u32 {
+    if hub.unpublished > 0 {
+        hub.unpublished = 0;
+        hub.publish(driver.stats());
+    }
     // Whoever rings from here on wakes the driver; who rang before makes `park` fail.
     let park = if hub.has_work() || !hub.shared.bell.park() {
         Park::No
