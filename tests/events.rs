@@ -434,7 +434,10 @@ fn a_listener_that_can_not_accept_says_so_and_recovers() {
         pair.client.engine.connect(&address).unwrap();
         pair.until("in vain", |_| failed() >= times);
     }
-    assert_eq!(value(&pair.server.engine, Counter::AcceptFaults), failed());
+    // Figures are published when an engine idles.
+    pair.until("counted", |pair| {
+        value(&pair.server.engine, Counter::AcceptFaults) == failed()
+    });
     net.set_faults(Faults::none());
     pair.connect_to(&address);
     far.check(pair.server.engine.stats().connections);

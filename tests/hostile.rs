@@ -27,6 +27,7 @@ on_kernel_drivers![
     handshakes_in_progress_are_bounded,
     a_ping_flood_is_cut,
     a_reset_is_reported_once,
+    a_trickled_large_message_is_cut,
 ];
 
 /// A server, an honest client that must not notice anything, and the address.
@@ -304,5 +305,29 @@ fn a_reset_is_reported_once(world: World) {
     for _ in 0..100 {
         scene.server.turn();
     }
+    scene.unharmed();
+}
+
+fn a_trickled_large_message_is_cut(world: World) {
+    let server = config_with(|stream| {
+        stream.keepalive_interval = Some(Duration::from_secs(1));
+        stream.keepalive_timeout = Duration::from_secs(1);
+    });
+    let mut scene = Scene::new(&world, server);
+    let mut stream = scene.raw();
+    let mut bytes = hello(&world);
+    bytes.extend(header(70_000, 0x40));
+    stream.write_all(&bytes).unwrap();
+    // A byte now and then, for ever: never silent, never done, far below the least rate.
+    let mut turns = 0_u32;
+    scene.until("cut", |scene| {
+        turns += 1;
+        if turns.is_multiple_of(64) {
+            drop(stream.write(&[7]));
+        }
+        !scene.server.app.closed.is_empty()
+    });
+    assert_eq!(scene.server.app.closed[0].reason, "KeepaliveTimeout");
+    assert!(scene.server.app.got.is_empty());
     scene.unharmed();
 }

@@ -159,8 +159,7 @@ fn spinning_sides_measure_too_and_the_table_names_the_verdicts() {
     for part in [
         "ringway",
         "A/A band",
-        "<= 1.1",
-        "<= 1.3",
+        "<= 1.25",
         "only 3 rounds",
         "syscalls per message",
     ] {

@@ -199,7 +199,7 @@ mod tests {
             "10.00 us",
             "1.100",
             "0.970..1.030",
-            "<= 1.1  met",
+            "<= 1.25  met",
         ] {
             assert!(row.contains(part), "{part} in {row}");
         }
