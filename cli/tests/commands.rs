@@ -21,7 +21,11 @@ fn probe_names_the_chosen_driver_and_both_candidates() {
     for part in ["kernel", "chosen", "driver uring:", "driver epoll: works"] {
         assert!(stdout(&text).contains(part), "{part} in {}", stdout(&text));
     }
-    let json = ringway(&["probe", "--json"]);
+    // A forced driver is no fallback.
+    let json = command(&["probe", "--json"])
+        .env_remove("RINGWAY_DRIVER")
+        .output()
+        .unwrap();
     let found: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
     assert!(found["chosen"] == "uring" || found["chosen"] == "epoll");
     assert_eq!(found["drivers"].as_array().unwrap().len(), 2);
