@@ -2,8 +2,9 @@
 
 use core::ops::{Deref, DerefMut};
 
+use crate::counters::Cells;
 use crate::hub::Hub;
-use crate::send::{Label, Room};
+use crate::send::{Frame, Label, Room, count};
 
 /// Room for one message in the connection's open batch; dereferences to its bytes.
 ///
@@ -15,17 +16,36 @@ use crate::send::{Label, Room};
 #[derive(Debug)]
 #[must_use = "a claim that is not committed is taken back"]
 pub struct Claim<'a> {
-    hub: &'a mut Hub,
-    room: Room,
+    place: Place<'a>,
+    len: usize,
     label: Label,
     settled: bool,
 }
 
+/// Where the room lies: a frame found once, or (for datagrams) by its token.
+#[derive(Debug)]
+enum Place<'a> {
+    Frame(Frame<'a>, &'a mut Cells),
+    Token(&'a mut Hub, Room),
+}
+
 impl<'a> Claim<'a> {
+    #[inline]
+    #[expect(
+        clippy::expect_used,
+        reason = "the room was claimed a moment ago, on this very hub"
+    )]
     pub(crate) fn new(hub: &'a mut Hub, room: Room, label: Label) -> Self {
+        let len = room.len;
+        let place = if room.framed {
+            let (frame, cells) = hub.frame(&room).expect("a fresh room has its frame");
+            Place::Frame(frame, cells)
+        } else {
+            Place::Token(hub, room)
+        };
         Self {
-            hub,
-            room,
+            place,
+            len,
             label,
             settled: false,
         }
@@ -58,16 +78,21 @@ impl<'a> Claim<'a> {
     /// Sends the whole room as one message.
     #[inline]
     pub fn commit(self) {
-        let len = self.room.len;
+        let len = self.len;
         self.commit_len(len);
     }
 
     /// Sends the first `len` bytes of the room (all of it, if shorter) as one message.
     #[inline]
     pub fn commit_len(mut self, len: usize) {
-        let committed = self
-            .hub
-            .commit(&self.room, len.min(self.room.len), self.label);
+        let len = len.min(self.len);
+        let committed = match &mut self.place {
+            Place::Frame(frame, cells) => {
+                count(cells, len);
+                frame.commit(len, self.label)
+            }
+            Place::Token(hub, room) => hub.commit(room, len, self.label),
+        };
         debug_assert!(committed, "a borrowed claim is never stale");
         self.settled = true;
     }
@@ -77,21 +102,32 @@ impl Deref for Claim<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.hub.body(&self.room).unwrap_or_default()
+        match &self.place {
+            Place::Frame(frame, _) => frame.body(),
+            Place::Token(hub, room) => hub.body(room),
+        }
+        .unwrap_or_default()
     }
 }
 
 impl DerefMut for Claim<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.hub.body_mut(&self.room).unwrap_or_default()
+        match &mut self.place {
+            Place::Frame(frame, _) => frame.body_mut(),
+            Place::Token(hub, room) => hub.body_mut(room),
+        }
+        .unwrap_or_default()
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.hub.abort(&self.room);
+            match &mut self.place {
+                Place::Frame(frame, _) => frame.abort(),
+                Place::Token(hub, room) => hub.abort(room),
+            }
         }
     }
 }

@@ -291,7 +291,11 @@ pub(crate) fn parse<H: Handler>(
         };
         match stream.handle_bytes(&hub.settings.stream, buffer.bytes(), now) {
             Ok(Input::Message(header)) => {
-                deliver(hub, handler, id, header, buffer, HEADER_BYTES);
+                if connection.link.is_none() && !hub.events.messages {
+                    hand_up(hub, handler, id, header, buffer, HEADER_BYTES);
+                } else {
+                    deliver(hub, handler, id, header, buffer, HEADER_BYTES);
+                }
                 buffer.consume(header.frame_bytes());
                 // The usual end: no need to ask the machine what it wants of nothing.
                 if buffer.is_empty() {
@@ -313,9 +317,9 @@ pub(crate) fn parse<H: Handler>(
     }
 }
 
-/// Hands one message to the handler or to the link that owns the connection.
+/// Hands one message to the handler: the way of nearly all of them.
 #[inline]
-pub(crate) fn deliver<H: Handler>(
+fn hand_up<H: Handler>(
     hub: &mut Hub,
     handler: &mut H,
     id: ConnectionId,
@@ -325,12 +329,6 @@ pub(crate) fn deliver<H: Handler>(
 ) {
     hub.cells.add(Counter::MessagesIn, 1);
     hub.cells.add(Counter::BytesIn, u64::from(header.length));
-    if hub.events.messages {
-        hub.emit(&Event::Message {
-            connection: id,
-            bytes: header.length as usize,
-        });
-    }
     let message = Message {
         connection: id,
         header,
@@ -339,19 +337,45 @@ pub(crate) fn deliver<H: Handler>(
         peer: None,
         ecn: 0,
     };
+    handler.message(&mut Context { hub }, message);
+}
+
+/// Hands one message to the handler or to the link that owns the connection, and tells the observer.
+pub(crate) fn deliver<H: Handler>(
+    hub: &mut Hub,
+    handler: &mut H,
+    id: ConnectionId,
+    header: Header,
+    buffer: &RecvBuffer,
+    offset: usize,
+) {
+    if hub.events.messages {
+        hub.emit(&Event::Message {
+            connection: id,
+            bytes: header.length as usize,
+        });
+    }
     let Some(connection) = hub.connections.get_mut(id.0) else {
         return;
     };
-    if let Some(link) = &mut connection.link {
-        let received = Received::new(&message);
-        if link.deliver(received) == Inbox::Full {
-            let was_paused = connection.pauses.any();
-            connection.pauses.link = true;
-            hub.settle_reading(id, was_paused);
-        }
-        return;
+    let Some(link) = &mut connection.link else {
+        return hand_up(hub, handler, id, header, buffer, offset);
+    };
+    hub.cells.add(Counter::MessagesIn, 1);
+    hub.cells.add(Counter::BytesIn, u64::from(header.length));
+    let message = Message {
+        connection: id,
+        header,
+        buffer,
+        offset,
+        peer: None,
+        ecn: 0,
+    };
+    if link.deliver(Received::new(&message)) == Inbox::Full {
+        let was_paused = connection.pauses.any();
+        connection.pauses.link = true;
+        hub.settle_reading(id, was_paused);
     }
-    handler.message(&mut Context { hub }, message);
 }
 
 /// A message that is larger than what arrived of it: the rest goes straight into its final place.

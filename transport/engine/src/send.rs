@@ -14,7 +14,7 @@ use ringway_proto::{
 };
 
 use crate::connection::{Carrier, Connection, Outbox};
-use crate::counters::Counter;
+use crate::counters::{Cells, Counter};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::{CloseReason, ConnectionId, Lease, SendError};
@@ -37,6 +37,73 @@ pub(crate) struct Room {
     pub(crate) offset: usize,
     /// Length of the body.
     pub(crate) len: usize,
+    /// A frame on a stream, not a datagram.
+    pub(crate) framed: bool,
+}
+
+/// A claimed frame in its batch, found once: filling and committing it need no further look-up.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    batch: &'a mut Lease,
+    queued_bytes: &'a mut usize,
+    offset: usize,
+    claimed: usize,
+}
+
+impl<'a> Frame<'a> {
+    #[inline]
+    pub(crate) fn body(&self) -> Option<&[u8]> {
+        let start = self.offset + HEADER_BYTES;
+        self.batch.bytes().get(start..start + self.claimed)
+    }
+
+    #[inline]
+    pub(crate) fn body_mut(&mut self) -> Option<&mut [u8]> {
+        let start = self.offset + HEADER_BYTES;
+        self.batch.bytes_mut().get_mut(start..start + self.claimed)
+    }
+
+    fn into_body(self) -> Option<&'a mut [u8]> {
+        let start = self.offset + HEADER_BYTES;
+        self.batch.bytes_mut().get_mut(start..start + self.claimed)
+    }
+
+    /// Makes it a message of its first `len` bytes; what is left is cut off, or becomes padding.
+    #[inline]
+    pub(crate) fn commit(&mut self, len: usize, label: Label) -> bool {
+        let (offset, len) = (self.offset, len.min(self.claimed));
+        let frame = HEADER_BYTES + padded(len);
+        let whole = HEADER_BYTES + padded(self.claimed);
+        let is_last = offset + whole == self.batch.len();
+        let Some(bytes) = self.batch.bytes_mut().get_mut(offset..offset + whole) else {
+            return false;
+        };
+        put(label.header(len), bytes);
+        if HEADER_BYTES + len < frame {
+            bytes[HEADER_BYTES + len..frame].fill(0);
+        }
+        if frame == whole {
+            return true;
+        }
+        if is_last {
+            self.batch.truncate(offset + frame);
+            *self.queued_bytes -= whole - frame;
+        } else {
+            // Frames are multiples of 16 bytes, so what is left always holds a header.
+            #[expect(clippy::cast_possible_truncation, reason = "a frame is below 4 GiB")]
+            let length = (whole - frame - HEADER_BYTES) as u32;
+            put(Header::pad(length), &mut bytes[frame..]);
+        }
+        true
+    }
+
+    pub(crate) fn abort(&mut self) {
+        let whole = HEADER_BYTES + padded(self.claimed);
+        if self.offset + whole == self.batch.len() {
+            self.batch.truncate(self.offset);
+            *self.queued_bytes -= whole;
+        }
+    }
 }
 
 /// The fields of a message's header that its sender chooses.
@@ -79,6 +146,13 @@ impl Label {
             word,
         }
     }
+}
+
+/// Counts a message of `len` bytes that was accepted for sending.
+#[inline]
+pub(crate) fn count(cells: &mut Cells, len: usize) {
+    cells.add(Counter::MessagesOut, 1);
+    cells.add(Counter::BytesOut, (HEADER_BYTES + padded(len)) as u64);
 }
 
 /// Writes a frame's header where room for it was made.
@@ -126,6 +200,7 @@ impl Hub {
                 datagrams.room(peer, len, outbox, queue_bytes_max, &self.pools)?
             }
         };
+        let framed = connection.stream().is_some();
         let Some((ordinal, offset)) = place else {
             connection.outbox.full = true;
             self.emit(&Event::Full { connection: id });
@@ -141,6 +216,7 @@ impl Hub {
             ordinal,
             offset,
             len,
+            framed,
         })
     }
 
@@ -156,6 +232,13 @@ impl Hub {
         }
     }
 
+    /// The frame of a room that was just claimed on a stream, with the cells that count it.
+    #[inline]
+    pub(crate) fn frame(&mut self, room: &Room) -> Option<(Frame<'_>, &mut Cells)> {
+        let connection = self.connections.get_mut(room.connection.0)?;
+        Some((connection.outbox.frame(room)?, &mut self.cells))
+    }
+
     /// The body of a claimed room, writable. `None` when the claim is stale.
     #[inline]
     pub(crate) fn body_mut(&mut self, room: &Room) -> Option<&mut [u8]> {
@@ -164,11 +247,7 @@ impl Hub {
         }
         let connection = self.connections.get_mut(room.connection.0)?;
         match &mut connection.carrier {
-            Carrier::Stream(_) => {
-                let batch = connection.outbox.batch_mut(room.ordinal)?.bytes_mut();
-                let start = room.offset + HEADER_BYTES;
-                batch.get_mut(start..start + room.len)
-            }
+            Carrier::Stream(_) => connection.outbox.frame(room)?.into_body(),
             Carrier::Datagram(datagrams) => datagrams.body_mut(room),
         }
     }
@@ -199,15 +278,16 @@ impl Hub {
             return false;
         };
         let done = match &mut connection.carrier {
-            Carrier::Stream(_) => connection.outbox.commit(room, len, label),
+            Carrier::Stream(_) => match connection.outbox.frame(room) {
+                Some(mut frame) => frame.commit(len, label),
+                None => false,
+            },
             Carrier::Datagram(datagrams) => {
                 datagrams.commit(room, len, &mut connection.outbox.queued_bytes)
             }
         };
         if done {
-            self.cells.add(Counter::MessagesOut, 1);
-            self.cells
-                .add(Counter::BytesOut, (HEADER_BYTES + padded(len)) as u64);
+            count(&mut self.cells, len);
         }
         done
     }
@@ -221,7 +301,11 @@ impl Hub {
             return;
         };
         match &mut connection.carrier {
-            Carrier::Stream(_) => connection.outbox.abort(room),
+            Carrier::Stream(_) => {
+                if let Some(mut frame) = connection.outbox.frame(room) {
+                    frame.abort();
+                }
+            }
             Carrier::Datagram(datagrams) => {
                 datagrams.abort(room, &mut connection.outbox.queued_bytes);
             }
@@ -531,51 +615,20 @@ impl Outbox {
         self.ready.segments().nth(ordinal).map(Segment::bytes)
     }
 
+    /// The frame of a claimed room. `None` when its batch is gone.
     #[inline]
-    fn batch_mut(&mut self, ordinal: usize) -> Option<&mut Lease> {
-        if ordinal == self.ready.len() {
+    fn frame(&mut self, room: &Room) -> Option<Frame<'_>> {
+        let batch = if room.ordinal == self.ready.len() {
             self.open.as_mut()
         } else {
-            self.ready.lease_mut(ordinal)
-        }
-    }
-
-    #[inline]
-    fn commit(&mut self, room: &Room, len: usize, label: Label) -> bool {
-        let (offset, claimed) = (room.offset, room.len);
-        let Some(batch) = self.batch_mut(room.ordinal) else {
-            return false;
+            self.ready.lease_mut(room.ordinal)
         };
-        let len = len.min(claimed);
-        let (frame, whole) = (HEADER_BYTES + padded(len), HEADER_BYTES + padded(claimed));
-        let is_last = offset + whole == batch.len();
-        let Some(bytes) = batch.bytes_mut().get_mut(offset..offset + whole) else {
-            return false;
-        };
-        put(label.header(len), bytes);
-        bytes[HEADER_BYTES + len..frame].fill(0);
-        if frame < whole {
-            if is_last {
-                batch.truncate(offset + frame);
-                self.queued_bytes -= whole - frame;
-            } else {
-                // Frames are multiples of 16 bytes, so what is left always holds a header.
-                #[expect(clippy::cast_possible_truncation, reason = "a frame is below 4 GiB")]
-                let length = (whole - frame - HEADER_BYTES) as u32;
-                put(Header::pad(length), &mut bytes[frame..]);
-            }
-        }
-        true
-    }
-
-    fn abort(&mut self, room: &Room) {
-        let whole = HEADER_BYTES + padded(room.len);
-        if let Some(batch) = self.batch_mut(room.ordinal)
-            && room.offset + whole == batch.len()
-        {
-            batch.truncate(room.offset);
-            self.queued_bytes -= whole;
-        }
+        Some(Frame {
+            batch: batch?,
+            queued_bytes: &mut self.queued_bytes,
+            offset: room.offset,
+            claimed: room.len,
+        })
     }
 
     /// Seals the open batch, queues `slice`, and starts the next batch with `pad` zero bytes.
