@@ -206,6 +206,9 @@ impl fmt::Display for OpenError {
                     Some(libc::EACCES) => {
                         f.write_str("; ports below 1024 and protected paths need privileges")
                     }
+                    Some(libc::ENOENT) => f.write_str(
+                        "; to listen, create the folder first; to connect, start the server first",
+                    ),
                     Some(libc::EADDRNOTAVAIL) => {
                         f.write_str("; no interface of this machine has that address")
                     }

@@ -49,7 +49,7 @@ pub enum Want {
     /// The next bytes of the stream belong into this buffer's spare room. The driver fills exactly
     /// `remaining` bytes, then calls [`Sink::large`]; bytes behind go the ordinary way again.
     ///
-    /// When this is returned the ordinary buffer was consumed whole.
+    /// What is left unconsumed in the ordinary buffer goes there first (a counted copy).
     Large {
         /// Has at least `remaining` bytes spare.
         buffer: RecvBuffer,
