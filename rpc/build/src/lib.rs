@@ -1,0 +1,1 @@
+//! Services from .proto files, for build.rs.

@@ -1,0 +1,1 @@
+//! The call machine: RPC over messages, sans-IO.

@@ -1,0 +1,1 @@
+//! Services from plain Rust traits.
