@@ -93,6 +93,8 @@ pub(crate) struct Outbox {
     pub(crate) batch_hint: usize,
     /// `Full` was answered; `writable` is owed.
     pub(crate) full: bool,
+    /// `writable` is wanted when no more than this waits.
+    pub(crate) writable_at: Option<usize>,
 }
 
 impl Outbox {
@@ -150,6 +152,8 @@ pub(crate) struct Connection {
     pub(crate) large_until: Option<Instant>,
     /// Header of the large message that is being received into its place.
     pub(crate) large: Option<Header>,
+    /// It goes into a place that the handler gave.
+    pub(crate) large_placed: bool,
     /// First cause of its end.
     pub(crate) reason: Option<CloseReason>,
     /// The timer entry that counts; others are superseded.
@@ -187,6 +191,7 @@ impl Connection {
             reassuring: false,
             large_until: None,
             large: None,
+            large_placed: false,
             reason: None,
             armed_at: Instant::MAX,
             filter: None,

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::net::SocketAddr;
 
 use ringway_buf::{Instant, Lease, Slice};
-use ringway_driver::Address;
-use ringway_proto::{CloseCode, HEADER_BYTES, Role, padded};
+use ringway_driver::{Address, SharedPools};
+use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 
 use crate::connection::Phase;
 use crate::hub::{Action, Hub};
@@ -110,6 +110,21 @@ impl Context<'_> {
             .map_err(|(message, error)| Full { message, error })
     }
 
+    /// Like [`send_slice`](Self::send_slice), with kind, flags, tag and word of `header`; its length is ignored.
+    ///
+    /// # Errors
+    /// Hands the slice back with the reason.
+    pub fn send_slice_as(
+        &mut self,
+        connection: ConnectionId,
+        header: Header,
+        slice: Slice,
+    ) -> Result<(), Full<Slice>> {
+        self.hub
+            .send_slice(connection, slice, Label::from(header))
+            .map_err(|(message, error)| Full { message, error })
+    }
+
     /// Leases memory for a message of up to `len` bytes, with headroom for the frame. `None`: the budget is
     /// used up.
     #[must_use]
@@ -185,6 +200,26 @@ impl Context<'_> {
             .connections
             .get(connection.0)
             .map(|entry| entry.outbox.queued_bytes)
+    }
+
+    /// Asks for one `writable` when at most `bytes` wait for sending on a connection, without having met `Full`.
+    /// For senders that keep their own queue short, so that urgent messages can pass it. False (and nothing
+    /// follows) when no more than that wait already, or for a stale id.
+    pub fn writable_below(&mut self, connection: ConnectionId, bytes: usize) -> bool {
+        let Some(entry) = self.hub.connections.get_mut(connection.0) else {
+            return false;
+        };
+        if entry.outbox.queued_bytes <= bytes {
+            return false;
+        }
+        entry.outbox.writable_at = Some(bytes);
+        true
+    }
+
+    /// The memory of this engine: leases from it count against its budget.
+    #[must_use]
+    pub fn pools(&self) -> &SharedPools {
+        &self.hub.pools
     }
 
     /// Longest message this connection takes now, in bytes; `None` for a stale id or before `opened`.

@@ -7,7 +7,7 @@ use ringway_buf::{RecvBuffer, copy_counted};
 use ringway_driver::Want;
 
 use crate::hub::Hub;
-use crate::recv::{deliver, parse};
+use crate::recv::{deliver_large, parse};
 use crate::stage::Opened;
 use crate::{CloseReason, ConnectionId, Handler};
 
@@ -82,7 +82,7 @@ pub(crate) fn plaintext<H: Handler>(hub: &mut Hub, handler: &mut H, id: Connecti
             filtered.stage.keep(plain);
             connection.large_until = None;
             if let (Some((place, _)), Some(header)) = (whole, connection.large.take()) {
-                deliver(hub, handler, id, header, &place, 0);
+                deliver_large(hub, handler, id, header, place);
             }
             continue;
         }

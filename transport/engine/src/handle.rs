@@ -232,6 +232,15 @@ impl Handle {
         self.shared.ring();
     }
 
+    /// Asks the engine to call its handler's [`notified`](crate::Handler::notified); wakes it if it sleeps.
+    ///
+    /// For layers with queues of their own: push first, then notify. Calls that come before the engine looks
+    /// are answered by one callback. Does not block or allocate, and can't fail: if the engine is gone, nothing
+    /// happens.
+    pub fn notify(&self) {
+        self.shared.notify_handler();
+    }
+
     /// The engine's counters, readable at any time.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -1,6 +1,8 @@
 //! What a user implements.
 
+use ringway_buf::RecvBuffer;
 use ringway_driver::Address;
+use ringway_proto::Header;
 
 use crate::{Closed, ConnectionId, Context, ListenerId, Message, Peer, TimerId};
 
@@ -40,6 +42,36 @@ pub trait Handler {
         let _ = (cx, connection, bytes_max);
     }
 
+    /// A message is larger than what has arrived of it: where shall its body go? For layers that put pieces of
+    /// something larger together: the body is received at the end of the buffer's content, without a copy, and
+    /// comes back by [`placed`](Self::placed). `None` (the default): into fresh memory, then
+    /// [`message`](Self::message).
+    ///
+    /// The buffer needs room for the body and its padding to 16 bytes behind its content; one without is
+    /// dropped. It is dropped as well if the connection closes before the message is complete.
+    fn place(&mut self, connection: ConnectionId, header: &Header) -> Option<RecvBuffer> {
+        let _ = (connection, header);
+        None
+    }
+
+    /// A message whose body was received into the buffer of [`place`](Self::place), behind what it held. Up to
+    /// 15 bytes of padding follow the body.
+    fn placed(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        header: Header,
+        buffer: RecvBuffer,
+    ) {
+        let _ = (cx, connection, header);
+        drop(buffer);
+    }
+
+    /// Another thread called [`Handle::notify`](crate::Handle::notify), once or more often since the last time.
+    fn notified(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
     /// A timer of [`Context::set_timer`] is due.
     fn timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {
         let _ = (cx, timer);
@@ -76,6 +108,24 @@ impl<H: Handler + ?Sized> Handler for &mut H {
 
     fn too_long(&mut self, cx: &mut Context<'_>, connection: ConnectionId, bytes_max: usize) {
         (**self).too_long(cx, connection, bytes_max);
+    }
+
+    fn place(&mut self, connection: ConnectionId, header: &Header) -> Option<RecvBuffer> {
+        (**self).place(connection, header)
+    }
+
+    fn placed(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        header: Header,
+        buffer: RecvBuffer,
+    ) {
+        (**self).placed(cx, connection, header, buffer);
+    }
+
+    fn notified(&mut self, cx: &mut Context<'_>) {
+        (**self).notified(cx);
     }
 
     fn timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {

@@ -67,13 +67,13 @@ pub use shards::{Shards, ShardsConfig, ShardsError};
 pub use stage::FilterFactory;
 pub use timers::TimerId;
 
-pub use ringway_buf::{Budget, Copies, Instant, Lease, Mode, Slice, copies};
+pub use ringway_buf::{Budget, Copies, Instant, Lease, Mode, RecvBuffer, Slice, copies};
 pub use ringway_driver::{
-    Address, AddressError, Capabilities, DriverKind, DriverStats, Fact, ListenOptions,
+    Address, AddressError, Capabilities, DriverKind, DriverStats, Fact, ListenOptions, SharedPools,
     SocketOptions,
 };
 pub use ringway_proto::{
-    CloseCode, Filter, FilterError, FilterRoom, Opened as FilterOpened, Role, StreamConfig,
+    CloseCode, Filter, FilterError, FilterRoom, Header, Opened as FilterOpened, Role, StreamConfig,
     Violation, kind,
 };
 #[cfg(feature = "sim")]

@@ -44,6 +44,12 @@ impl<'a> Message<'a> {
         self.header.kind
     }
 
+    /// Kind, flags, tag, word and length in one.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
     /// Flags of the layer above.
     #[must_use]
     pub fn flags(&self) -> u8 {

@@ -107,7 +107,7 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
             };
             connection.large_until = None;
             if let (Some(header), true) = (connection.large.take(), connection.is_live()) {
-                deliver(hub, handler, id, header, &buffer, 0);
+                deliver_large(hub, handler, id, header, buffer);
             }
         });
         let open = self
@@ -307,7 +307,7 @@ pub(crate) fn parse<H: Handler>(
                 buffer.consume(bytes);
                 control(hub, handler, id);
             }
-            Ok(Input::Large(header)) => return large(hub, id, header, buffer, directed),
+            Ok(Input::Large(header)) => return large(hub, handler, id, header, buffer, directed),
             Err(violation) => {
                 violated(hub, id, violation);
                 buffer.consume(buffer.len());
@@ -378,31 +378,76 @@ pub(crate) fn deliver<H: Handler>(
     }
 }
 
-/// A message that is larger than what arrived of it: the rest goes straight into its final place.
-fn large(
+/// Hands up a message that was received into its final place.
+pub(crate) fn deliver_large<H: Handler>(
     hub: &mut Hub,
+    handler: &mut H,
+    id: ConnectionId,
+    header: Header,
+    place: RecvBuffer,
+) {
+    let is_placed = hub
+        .connections
+        .get_mut(id.0)
+        .is_some_and(|it| std::mem::take(&mut it.large_placed));
+    if !is_placed {
+        return deliver(hub, handler, id, header, &place, 0);
+    }
+    if hub.events.messages {
+        hub.emit(&Event::Message {
+            connection: id,
+            bytes: header.length as usize,
+        });
+    }
+    hub.cells.add(Counter::MessagesIn, 1);
+    hub.cells.add(Counter::BytesIn, u64::from(header.length));
+    handler.placed(&mut Context { hub }, id, header, place);
+}
+
+/// A message that is larger than what arrived of it: the rest goes straight into its final place.
+fn large<H: Handler>(
+    hub: &mut Hub,
+    handler: &mut H,
     id: ConnectionId,
     header: Header,
     buffer: &mut RecvBuffer,
     directed: bool,
 ) -> Want {
     let body_bytes = header.frame_bytes() - HEADER_BYTES;
-    let Some(lease) = hub.pools.lease(body_bytes) else {
-        hub.starve(id);
-        return Want::Nothing;
+    let is_linked = hub
+        .connections
+        .get(id.0)
+        .is_some_and(|it| it.link.is_some());
+    let given = if is_linked {
+        None
+    } else {
+        handler
+            .place(id, &header)
+            .filter(|place| place.spare() >= body_bytes)
+    };
+    let is_placed = given.is_some();
+    let mut place = if let Some(place) = given {
+        place
+    } else {
+        let Some(lease) = hub.pools.lease(body_bytes) else {
+            hub.starve(id);
+            return Want::Nothing;
+        };
+        let mut place = lease.into_recv();
+        place.rewind(0);
+        place
     };
     let until = hub.large_until(body_bytes);
     let Some(connection) = hub.connections.get_mut(id.0) else {
         return Want::Nothing;
     };
-    let mut place = lease.into_recv();
-    place.rewind(0);
     buffer.consume(HEADER_BYTES);
     let room = place.spare_mut().get_mut(..body_bytes).unwrap_or_default();
     let copied = copy_counted(room, buffer.bytes());
     place.filled(copied);
     buffer.consume(copied);
     connection.large = Some(header);
+    connection.large_placed = is_placed;
     connection.large_until = Some(until);
     let remaining = body_bytes - copied;
     if !directed && let Some(filtered) = &mut connection.filter {

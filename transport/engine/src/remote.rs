@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) links: mpsc::Sender<ConnectionId>,
     /// `links` was full, of links that are closed already: the engine looks at all that live.
     links_missed: AtomicBool,
+    /// The handler is to be called.
+    notified: AtomicBool,
     pub(crate) bell: Doorbell,
     pub(crate) waker: Waker,
     pub(crate) counters: Counters,
@@ -44,6 +46,7 @@ impl Shared {
             commands,
             links,
             links_missed: AtomicBool::new(false),
+            notified: AtomicBool::new(false),
             bell: Doorbell::new(),
             waker,
             counters: Counters::new(),
@@ -96,6 +99,18 @@ impl Shared {
     /// Whether a link could not be listed since the last time.
     pub(crate) fn take_missed(&self) -> bool {
         self.links_missed.load(Ordering::SeqCst) && self.links_missed.swap(false, Ordering::SeqCst)
+    }
+
+    /// Asks for a call of the handler's `notified`.
+    pub(crate) fn notify_handler(&self) {
+        // SeqCst: comes before the ring, as the pushes do.
+        self.notified.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Whether anybody asked for a call of `notified` since the last time.
+    pub(crate) fn take_notified(&self) -> bool {
+        self.notified.load(Ordering::SeqCst) && self.notified.swap(false, Ordering::SeqCst)
     }
 
     pub(crate) fn ring(&self) {

@@ -126,6 +126,18 @@ impl Default for Label {
     }
 }
 
+impl From<Header> for Label {
+    /// Kinds below the messages' belong to the transport and are raised to it.
+    fn from(header: Header) -> Self {
+        Self {
+            kind: header.kind.max(kind::MESSAGE_MIN),
+            flags: header.flags,
+            tag: header.tag,
+            word: header.word,
+        }
+    }
+}
+
 impl Label {
     #[expect(
         clippy::cast_possible_truncation,
@@ -540,8 +552,15 @@ impl Hub {
             self.dirty.push(id);
         }
         let outbox = &mut connection.outbox;
-        if outbox.full && outbox.queued_bytes <= low_bytes && connection.is_live() {
-            connection.outbox.full = false;
+        let has_room = outbox.full && outbox.queued_bytes <= low_bytes;
+        let is_low = outbox
+            .writable_at
+            .is_some_and(|at| outbox.queued_bytes <= at);
+        if (has_room || is_low) && connection.is_live() {
+            connection.outbox.full &= !has_room;
+            if is_low {
+                connection.outbox.writable_at = None;
+            }
             return true;
         }
         false

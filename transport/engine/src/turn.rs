@@ -43,7 +43,7 @@ pub(crate) fn pass<D: Driver, H: Handler>(
     hub.now = driver.now();
     // Parked, the bell must be left alone: answering it here would silence the rings of the coming sleep.
     if park == Park::No && hub.shared.bell.rang() {
-        commands(hub, inlets, driver);
+        commands(hub, inlets, driver, handler);
     }
     if !hub.starved.is_empty() && hub.memory_came_back() {
         hub.feed_starved();
@@ -51,7 +51,7 @@ pub(crate) fn pass<D: Driver, H: Handler>(
     driver.poll(park, &mut TurnSink { hub, handler });
     if park != Park::No {
         hub.now = driver.now();
-        commands(hub, inlets, driver);
+        commands(hub, inlets, driver, handler);
     } else if hub.work > TURN_EVENTS_STALE {
         hub.now = driver.now();
     }
@@ -260,11 +260,21 @@ fn adopt<D: Driver>(
 }
 
 /// Answers the bell: takes commands of other threads, a bounded number.
-fn commands<D: Driver>(hub: &mut Hub, inlets: &mut Inlets, driver: &mut D) {
+fn commands<D: Driver, H: Handler>(
+    hub: &mut Hub,
+    inlets: &mut Inlets,
+    driver: &mut D,
+    handler: &mut H,
+) {
     if !hub.shared.bell.unpark() {
         return;
     }
     hub.work += 1;
+    if hub.shared.take_notified()
+        && guarded(|| handler.notified(&mut Context { hub: &mut *hub })).is_none()
+    {
+        hub.panicked(None);
+    }
     let mut taken = 0;
     while taken < TURN_COMMANDS_MAX {
         let Some(command) = inlets.commands.pop() else {
