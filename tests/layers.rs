@@ -1,6 +1,10 @@
 //! What a layer above the messages stands on: pieces received into one place, calls from other threads, and a
 //! queue that is kept short. The same on every driver.
-#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper fails the test"
+)]
 
 mod world;
 
