@@ -206,6 +206,13 @@ impl Config {
         self
     }
 
+    /// Adds feature bits that the layer above speaks to those that are offered. Default none.
+    #[must_use]
+    pub fn features(mut self, bits: u64) -> Self {
+        self.stream.features_offered |= bits;
+        self
+    }
+
     /// How long connecting may take. Default 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ringway_buf::{Instant, Lease, Slice};
 use ringway_driver::{Address, SharedPools};
@@ -10,7 +11,9 @@ use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 use crate::connection::Phase;
 use crate::hub::{Action, Hub};
 use crate::send::Label;
-use crate::{Claim, CloseReason, ConnectionId, Full, Message, OpenError, SendError, TimerId};
+use crate::{
+    Claim, CloseReason, ConnectionId, Full, Handle, Message, OpenError, SendError, TimerId,
+};
 
 /// The engine as a handler sees it: a place to write commands.
 ///
@@ -25,6 +28,21 @@ impl Context<'_> {
     #[must_use]
     pub fn now(&self) -> Instant {
         self.hub.now
+    }
+
+    /// The same context for a shorter time: for layers that keep it beside other borrows.
+    #[inline]
+    #[must_use]
+    pub fn reborrow(&mut self) -> Context<'_> {
+        Context { hub: self.hub }
+    }
+
+    /// A handle of this engine for other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            shared: Arc::clone(&self.hub.shared),
+        }
     }
 
     /// Claims room for a message of `len` bytes in the connection's open batch. No copy, no allocation.
