@@ -5,7 +5,7 @@ use core::fmt;
 /// Bits of a slot's number.
 const SLOT_BITS: u32 = 20;
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
-const GENERATION_MASK: u32 = (1 << (32 - SLOT_BITS)) - 1;
+const GENERATION_MASK: u16 = (1 << (32 - SLOT_BITS)) - 1;
 
 /// A call: a slot of its connection and the slot's generation. Stale ids are told apart by the generation, which
 /// wraps after 4,096 uses of a slot.
@@ -18,7 +18,7 @@ impl CallId {
 
     #[inline]
     pub(crate) const fn new(slot: u32, generation: u16) -> Self {
-        Self((slot & SLOT_MASK) | (generation as u32 & GENERATION_MASK) << SLOT_BITS)
+        Self((slot & SLOT_MASK) | ((generation & GENERATION_MASK) as u32) << SLOT_BITS)
     }
 
     /// The stream word of this call.
@@ -45,7 +45,6 @@ impl CallId {
     /// Its generation, 12 bits.
     #[must_use]
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "12 bits")]
     pub const fn generation(self) -> u16 {
         (self.0 >> SLOT_BITS) as u16
     }
@@ -53,7 +52,7 @@ impl CallId {
     /// The generation that follows.
     #[inline]
     pub(crate) const fn next_generation(generation: u16) -> u16 {
-        generation.wrapping_add(1) & GENERATION_MASK as u16
+        generation.wrapping_add(1) & GENERATION_MASK
     }
 }
 
