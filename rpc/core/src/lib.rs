@@ -1,1 +1,63 @@
-//! Servers, clients and channels.
+//! Servers, clients and channels: RPC over the engine's messages.
+//!
+//! Above stand a program's services and calls, below the call machines of `ringway-call` and the engine. One
+//! [`Node`] is the handler of one engine: it serves the connections that were accepted and calls over those that it
+//! opened, on one thread, so that a nested call needs no hop.
+//!
+//! * [`Server::builder`] puts services, limits and workers together; [`Service`] is what generated code implements.
+//! * A handler is a plain function on borrowed bytes ([`Inline`], [`Reply`]), a future on the engine's thread
+//!   ([`CallContext`], [`Sender`], [`Receiver`]), or a job of the worker pool ([`Job`]).
+//! * [`Codec`] is how messages become bytes: [`Raw`], [`Pod`], `Protobuf`, `Prost`.
+//! * [`LocalDispatch`] calls services without a connection or an engine.
+//!
+//! A unary call to a plain function allocates nothing and copies no payload.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod builtin;
+mod client;
+mod codec;
+mod coder;
+mod context;
+mod executor;
+mod incoming;
+mod interceptor;
+mod limits;
+mod live;
+mod local;
+mod node;
+mod outlet;
+mod reply;
+mod server;
+mod service;
+mod stage;
+mod stats;
+mod stream;
+mod sync;
+mod worker;
+
+pub use builtin::health::{Health, ServingStatus};
+pub use client::Clients;
+#[cfg(feature = "prost")]
+pub use codec::Prost;
+#[cfg(feature = "protobuf")]
+pub use codec::Protobuf;
+pub use codec::{Codec, DecodeError, Layout, Pod, PodRef, Raw, layout_hash};
+pub use context::{CallContext, CallInfo, Origin};
+pub use incoming::IncomingCall;
+pub use interceptor::Interceptor;
+pub use limits::ServerLimits;
+pub use local::{LocalDispatch, LocalEvent, LocalRequest};
+pub use node::Node;
+pub use reply::{Deferred, Inline, RemoteReply, Replied, Reply};
+pub use server::{Bound, ServeError, Server, ServerBuilder, rpc_config};
+pub use service::{BuildError, Method, Service, ServiceInfo};
+pub use stats::{MethodStats, StatsReader, Times};
+pub use stream::{Receiver, Sender};
+pub use worker::{Blocking, Job};
+
+pub use ringway_call::{
+    CallConfig, CallId, Code, Compressor, Compressors, Corrupt, Key, Kind, Metadata, MetadataBuf,
+    Status, feature, method_id,
+};

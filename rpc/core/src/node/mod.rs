@@ -1,0 +1,308 @@
+//! The node: one engine's handler, for connections that it serves and connections that it calls over.
+//!
+//! Above the engine, below services and channels. A connection that was accepted gets a [`Callee`] and the services of
+//! this thread; one that [`Clients`] opened belongs to them. Both live on one thread, so that a handler's nested call
+//! needs no hop.
+//!
+//! [`Callee`]: ringway_call::Callee
+
+pub(crate) mod dispatch;
+mod round;
+pub(crate) mod session;
+
+use core::fmt;
+use core::time::Duration;
+use std::rc::Rc;
+
+use ringway_buf::{Instant, RecvBuffer};
+use ringway_call::{Frame, Violation, feature};
+use ringway_engine::{
+    CloseCode, Closed, ConnectionId, Context, Handler, Header, ListenerId, Message, Peer, TimerId,
+};
+
+use crate::client::Clients;
+use crate::context::Origin;
+use crate::node::dispatch::Dispatch;
+use crate::outlet::{Kept, Wire, head};
+
+/// The handler of an engine that serves calls, makes calls, or both. Built by
+/// [`Server::build`](crate::Server::build) or [`Node::clients_only`].
+pub struct Node {
+    dispatch: Option<Dispatch>,
+    clients: Clients,
+    /// The engine's timer for deadlines of accepted calls.
+    timer: Option<(TimerId, Instant)>,
+    /// State of the sequence that spreads connection ages.
+    jitter: u64,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("connections", &self.connections())
+            .field("open_calls", &self.open_calls())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    pub(crate) fn new(dispatch: Option<Dispatch>, clients: Clients) -> Self {
+        Self {
+            dispatch,
+            clients,
+            timer: None,
+            jitter: 0,
+        }
+    }
+
+    /// A node without services.
+    #[must_use]
+    pub fn clients_only(clients: Clients) -> Self {
+        Self::new(None, clients)
+    }
+
+    /// The connections that this node calls over.
+    pub fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    /// Accepted connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.dispatch.as_ref().map_or(0, |it| it.sessions.len())
+    }
+
+    /// Accepted calls that wait for a future, a deferred reply or a worker.
+    #[must_use]
+    pub fn open_calls(&self) -> usize {
+        self.dispatch.as_ref().map_or(0, |it| it.runtime.live.len())
+    }
+
+    /// Drains every accepted connection: clients go elsewhere, accepted calls are finished, then it closes.
+    pub fn drain(&mut self, cx: &mut Context<'_>) {
+        for id in self.dispatch.iter().flat_map(|it| it.sessions.ids()) {
+            cx.drain(id);
+        }
+    }
+
+    /// Keeps the engine's timer at the earliest deadline.
+    #[inline]
+    fn rearm(&mut self, cx: &mut Context<'_>) {
+        let next = self.dispatch.as_ref().and_then(Dispatch::next_due);
+        let Some(next) = next else { return };
+        if self.timer.is_none_or(|(_, at)| next < at) {
+            if let Some((timer, _)) = self.timer.take() {
+                cx.cancel_timer(timer);
+            }
+            let now = cx.now();
+            self.timer = cx.set_timer(next - now).map(|timer| (timer, next));
+        }
+    }
+
+    /// Serves a connection.
+    fn accept(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
+        let Some(dispatch) = &mut self.dispatch else {
+            tracing::debug!(%connection, "closed: this node has no services");
+            return cx.close(connection, CloseCode::Normal);
+        };
+        if peer.features & feature::RPC == 0 {
+            tracing::debug!(%connection, "closed: the peer does not speak calls");
+            return cx.close(connection, CloseCode::FeatureRequired);
+        }
+        let bell = &dispatch.runtime.local.bell;
+        if !bell.is_hung() {
+            let handle = cx.handle();
+            bell.hang(move || handle.notify());
+        }
+        let origin = Origin {
+            connection: Some(connection),
+            address: peer.address.clone(),
+            epoch: peer.epoch,
+        };
+        let pools = Rc::clone(cx.pools());
+        let age_max = dispatch.runtime.limits.connection_age_max;
+        let mut wire = Wire::Engine(cx.reborrow());
+        dispatch.accept(&mut wire, connection, origin, &pools);
+        if let Some(age_max) = age_max {
+            let age = jittered(age_max, &mut self.jitter, peer.epoch ^ connection.to_bits());
+            let timer = cx.set_timer(age);
+            if let Some(session) = dispatch.sessions.find(connection) {
+                session.age = timer;
+            }
+        }
+        tracing::debug!(%connection, "accepted");
+    }
+
+    /// Closes a connection whose peer broke the rules.
+    #[cold]
+    fn violated(cx: &mut Context<'_>, connection: ConnectionId, violation: Violation) {
+        tracing::warn!(%connection, %violation, "closed");
+        let code = match violation {
+            Violation::Flood => CloseCode::Flood,
+            _ => CloseCode::Malformed,
+        };
+        cx.close(connection, code);
+    }
+}
+
+/// `age` less up to a tenth of it.
+fn jittered(age: Duration, state: &mut u64, salt: u64) -> Duration {
+    // SplitMix64, stirred with what differs between connections and restarts.
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_add(salt);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    let tenth = u64::try_from((age / 10).as_nanos()).unwrap_or(u64::MAX).max(1);
+    age.saturating_sub(Duration::from_nanos(mixed % tenth))
+}
+
+impl Handler for Node {
+    #[inline]
+    fn message(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
+        let id = message.connection();
+        if let Some(dispatch) = &mut self.dispatch
+            && dispatch.sessions.contains(id)
+        {
+            let frame = Frame {
+                head: head(&message.header()),
+                body: message.body(),
+                keep: &Kept(&message),
+            };
+            let now = cx.now();
+            let mut wire = Wire::Engine(cx.reborrow());
+            match dispatch.frame(&mut wire, id, frame, now) {
+                Ok(()) => self.rearm(cx),
+                Err(violation) => Self::violated(cx, id, violation),
+            }
+            return;
+        }
+        self.clients.message(cx, message);
+        self.settle(cx);
+    }
+
+    fn opened(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
+        if self.clients.owns(connection) {
+            self.clients.opened(cx, connection, peer);
+            self.settle(cx);
+        } else {
+            self.accept(cx, connection, peer);
+        }
+    }
+
+    fn writable(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        let now = cx.now();
+        match &mut self.dispatch {
+            Some(dispatch) if dispatch.sessions.contains(connection) => {
+                dispatch.writable(&mut Wire::Engine(cx.reborrow()), connection, now);
+                self.rearm(cx);
+            }
+            _ => {
+                self.clients.writable(cx, connection);
+                self.settle(cx);
+            }
+        }
+    }
+
+    fn draining(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        // A client that drains opens nothing more; its open calls are finished.
+        if self.clients.owns(connection) {
+            self.clients.draining(cx, connection);
+            self.settle(cx);
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, connection: ConnectionId, closed: &Closed) {
+        let now = cx.now();
+        match &mut self.dispatch {
+            Some(dispatch) if dispatch.sessions.contains(connection) => {
+                tracing::debug!(%connection, %closed, "closed");
+                let session = dispatch.sessions.find(connection);
+                if let Some(timer) = session.and_then(|session| session.age.take()) {
+                    cx.cancel_timer(timer);
+                }
+                dispatch.closed(&mut Wire::Engine(cx.reborrow()), connection, now);
+            }
+            _ => {
+                self.clients.closed(cx, connection, closed);
+                self.settle(cx);
+            }
+        }
+    }
+
+    fn place(&mut self, connection: ConnectionId, header: &Header) -> Option<RecvBuffer> {
+        match &mut self.dispatch {
+            Some(dispatch) if dispatch.sessions.contains(connection) => {
+                dispatch.place(connection, &head(header))
+            }
+            _ => self.clients.place(connection, header),
+        }
+    }
+
+    fn placed(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: ConnectionId,
+        header: Header,
+        buffer: RecvBuffer,
+    ) {
+        let now = cx.now();
+        match &mut self.dispatch {
+            Some(dispatch) if dispatch.sessions.contains(connection) => {
+                let mut wire = Wire::Engine(cx.reborrow());
+                match dispatch.placed(&mut wire, connection, head(&header), buffer, now) {
+                    Ok(()) => self.rearm(cx),
+                    Err(violation) => Self::violated(cx, connection, violation),
+                }
+            }
+            _ => {
+                self.clients.placed(cx, connection, header, buffer);
+                self.settle(cx);
+            }
+        }
+    }
+
+    fn notified(&mut self, cx: &mut Context<'_>) {
+        self.clients.notified(cx);
+        let now = cx.now();
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.notified(&mut Wire::Engine(cx.reborrow()), now);
+            self.rearm(cx);
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {
+        let now = cx.now();
+        if let Some(dispatch) = &mut self.dispatch {
+            if self.timer.is_some_and(|(own, _)| own == timer) {
+                self.timer = None;
+                dispatch.timeout(&mut Wire::Engine(cx.reborrow()), now);
+                return self.rearm(cx);
+            }
+            if dispatch.runtime.limits.connection_age_max.is_some()
+                && let Some(connection) = dispatch.aged(timer)
+            {
+                tracing::debug!(%connection, "drained for its age");
+                return cx.drain(connection);
+            }
+        }
+        self.clients.timer(cx, timer);
+        self.settle(cx);
+    }
+
+    fn accept(&mut self, _listener: ListenerId, _peer: Option<&ringway_engine::Address>) -> bool {
+        self.dispatch.is_some()
+    }
+}
+
+impl Node {
+    /// After a client's callback, which may have answered calls of this node's own services.
+    #[inline]
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now();
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.settle(&mut Wire::Engine(cx.reborrow()), now);
+            self.rearm(cx);
+        }
+    }
+}
