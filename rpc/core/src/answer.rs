@@ -93,11 +93,7 @@ impl Site<'_> {
     }
 
     /// Keeps the call open beyond this callback.
-    pub(crate) fn keep(
-        &mut self,
-        work: Work,
-        streams: Option<Rc<Streams>>,
-    ) -> Result<Id, Status> {
+    pub(crate) fn keep(&mut self, work: Work, streams: Option<Rc<Streams>>) -> Result<Id, Status> {
         let live = Live {
             session: self.session.id,
             call: self.call,

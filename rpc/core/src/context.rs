@@ -8,9 +8,9 @@ use ringway_buf::{Id, Instant};
 use ringway_call::{Metadata, Status};
 use ringway_engine::{Address, ConnectionId};
 
+use crate::Method;
 use crate::stage::Local;
 use crate::worker::{Blocking, Job};
-use crate::Method;
 
 /// Where a call comes from.
 #[derive(Clone, Debug, Default)]

@@ -146,7 +146,9 @@ impl Wakes {
             let task = Waker::from(Arc::clone(&waker));
             self.wakers.push((waker, task));
         }
-        self.wakers.get(at).map_or(Waker::noop(), |(_, waker)| waker)
+        self.wakers
+            .get(at)
+            .map_or(Waker::noop(), |(_, waker)| waker)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

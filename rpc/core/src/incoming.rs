@@ -9,6 +9,7 @@ use std::rc::Rc;
 use ringway_buf::Id;
 use ringway_call::{Code, Payload, Status};
 
+use crate::Codec;
 use crate::answer::Site;
 use crate::coder::Coder;
 use crate::context::{CallContext, CallInfo, Origin};
@@ -17,7 +18,6 @@ use crate::live::Work;
 use crate::reply::{Inline, NO_METADATA, Replied, Reply};
 use crate::stream::{Receiver, Sender, Streams, undecodable};
 use crate::worker::panicked;
-use crate::Codec;
 
 /// A call that waits for its service to give it a form. Dropped without one, it ends with INTERNAL.
 #[derive(Debug)]
@@ -89,7 +89,9 @@ impl<'f> IncomingCall<'_, 'f> {
 
     /// Ends the call with UNIMPLEMENTED.
     pub fn unimplemented(self) {
-        self.fail(&Status::new(Code::Unimplemented, "the service has no such method").not_started());
+        self.fail(
+            &Status::new(Code::Unimplemented, "the service has no such method").not_started(),
+        );
     }
 
     /// Runs a plain function to its end, on borrowed bytes, and without an allocation.
@@ -116,9 +118,7 @@ impl<'f> IncomingCall<'_, 'f> {
                     coder: Coder::of::<C>(),
                     metadata: NO_METADATA,
                 };
-                let mut inline = Inline {
-                    info: self.info.clone(),
-                };
+                let mut inline = Inline { info: &self.info };
                 handler(&mut inline, request, reply)
             }
             Err(error) => Err(undecodable(&error)),
@@ -142,7 +142,7 @@ impl<'f> IncomingCall<'_, 'f> {
         F: Future<Output = Result<R, Status>> + 'static,
     {
         if let Some(request) = self.decode::<C, Q>() {
-            self.start(None, Some(Coder::of::<C>()), |cx, _| handler(cx, request));
+            self.start(None, Some(Coder::of::<C>()), |cx| handler(cx, request));
         }
     }
 
@@ -155,8 +155,8 @@ impl<'f> IncomingCall<'_, 'f> {
     {
         if let Some(request) = self.decode::<C, Q>() {
             let streams = Rc::new(Streams::default());
-            self.start(Some(streams), None, |cx, streams| {
-                let out = sender::<C, R>(&cx, streams);
+            self.start(Some(&streams), None, |cx| {
+                let out = sender::<C, R>(&cx, &streams);
                 handler(cx, request, out)
             });
         }
@@ -171,8 +171,8 @@ impl<'f> IncomingCall<'_, 'f> {
         F: Future<Output = Result<R, Status>> + 'static,
     {
         let streams = self.incoming();
-        self.start(Some(streams), Some(Coder::of::<C>()), |cx, streams| {
-            let input = receiver::<C, Q>(&cx, streams);
+        self.start(Some(&streams), Some(Coder::of::<C>()), |cx| {
+            let input = receiver::<C, Q>(&cx, &streams);
             handler(cx, input)
         });
     }
@@ -188,9 +188,9 @@ impl<'f> IncomingCall<'_, 'f> {
         F: Future<Output = Result<(), Status>> + 'static,
     {
         let streams = self.incoming();
-        self.start(Some(streams), None, |cx, streams| {
-            let input = receiver::<C, Q>(&cx, Rc::clone(&streams));
-            let out = sender::<C, R>(&cx, streams);
+        self.start(Some(&streams), None, |cx| {
+            let input = receiver::<C, Q>(&cx, &streams);
+            let out = sender::<C, R>(&cx, &streams);
             handler(cx, input, out)
         });
     }
@@ -222,15 +222,15 @@ impl<'f> IncomingCall<'_, 'f> {
 
     fn start<F>(
         &mut self,
-        streams: Option<Rc<Streams>>,
+        streams: Option<&Rc<Streams>>,
         form: <F::Output as Outcome>::Form,
-        make: impl FnOnce(CallContext, Rc<Streams>) -> F,
+        make: impl FnOnce(CallContext) -> F,
     ) where
         F: Future + 'static,
         F::Output: Outcome,
     {
         let Some(site) = &mut self.site else { return };
-        let id = match site.keep(Work::Task(None), streams.clone()) {
+        let id = match site.keep(Work::Task(None), streams.cloned()) {
             Ok(id) => id,
             Err(status) => {
                 site.fail(&status);
@@ -239,9 +239,7 @@ impl<'f> IncomingCall<'_, 'f> {
             }
         };
         self.kept = Some(id);
-        let context = self.context(id);
-        // Unary calls have no streams and do not look at them.
-        let future = make(context, streams.unwrap_or_default());
+        let future = make(self.context(id));
         if let Some(site) = self.site.take() {
             let runtime = site.runtime;
             let task = runtime.cells.fill(site.method, future, form);
@@ -274,10 +272,20 @@ impl<'f> IncomingCall<'_, 'f> {
     }
 }
 
-fn sender<C: Codec<R>, R: ?Sized>(cx: &CallContext, streams: Rc<Streams>) -> Sender<R> {
-    Sender::new(streams, Rc::clone(&cx.local), cx.call, Coder::of::<C>())
+fn sender<C: Codec<R>, R: ?Sized>(cx: &CallContext, streams: &Rc<Streams>) -> Sender<R> {
+    Sender::new(
+        Rc::clone(streams),
+        Rc::clone(&cx.local),
+        cx.call,
+        Coder::of::<C>(),
+    )
 }
 
-fn receiver<C: Codec<Q>, Q>(cx: &CallContext, streams: Rc<Streams>) -> Receiver<Q> {
-    Receiver::new(streams, Rc::clone(&cx.local), cx.call, C::decode_owned)
+fn receiver<C: Codec<Q>, Q>(cx: &CallContext, streams: &Rc<Streams>) -> Receiver<Q> {
+    Receiver::new(
+        Rc::clone(streams),
+        Rc::clone(&cx.local),
+        cx.call,
+        C::decode_owned,
+    )
 }

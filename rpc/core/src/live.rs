@@ -79,6 +79,12 @@ impl fmt::Debug for Runtime {
 }
 
 impl Runtime {
+    /// Whether futures want to be polled, or handlers' ends have said something.
+    #[inline]
+    pub(crate) fn is_stirred(&self) -> bool {
+        self.fresh.is_some() || !self.local.is_empty() || !self.wakes.is_empty()
+    }
+
     /// Takes a call out of the table; whoever still holds an end of it learns that it is over.
     pub(crate) fn remove(&mut self, id: Id) -> Option<Live> {
         let live = self.live.remove(id)?;

@@ -361,11 +361,21 @@ impl LocalDispatch {
                 let taken = self.caller.handle_frame(&mut self.requests, frame, now);
                 debug_assert!(taken.is_ok(), "our own machines keep the rules");
                 if let Ok(Some(event)) = taken {
-                    on_event(&mut self.caller, &mut self.requests, &mut self.events, event);
+                    on_event(
+                        &mut self.caller,
+                        &mut self.requests,
+                        &mut self.events,
+                        event,
+                    );
                 }
             }
             while let Some(event) = self.caller.poll_event() {
-                on_event(&mut self.caller, &mut self.requests, &mut self.events, event);
+                on_event(
+                    &mut self.caller,
+                    &mut self.requests,
+                    &mut self.events,
+                    event,
+                );
             }
             if !moved {
                 self.caller.flush(&mut self.requests);

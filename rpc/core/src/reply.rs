@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway_buf::{Id, Slice};
-use ringway_call::{Body, CallId, Code, Metadata, Status};
+use ringway_call::{Body, CallId, Code, Status};
 
 use crate::answer::Site;
 use crate::coder::Coder;
@@ -22,14 +22,14 @@ use crate::worker::{self, Job};
 /// The call as a plain function sees it.
 #[derive(Debug)]
 pub struct Inline<'a> {
-    pub(crate) info: CallInfo<'a>,
+    pub(crate) info: &'a CallInfo<'a>,
 }
 
 impl<'a> core::ops::Deref for Inline<'a> {
     type Target = CallInfo<'a>;
 
     fn deref(&self) -> &CallInfo<'a> {
-        &self.info
+        self.info
     }
 }
 
@@ -326,11 +326,3 @@ impl<T: ?Sized> Drop for RemoteReply<T> {
 
 /// An empty set of metadata for answers without any.
 pub(crate) const NO_METADATA: &[u8] = &[];
-
-impl<'a> Inline<'a> {
-    /// The request's metadata.
-    #[must_use]
-    pub fn metadata(&self) -> &Metadata<'a> {
-        &self.info.metadata
-    }
-}

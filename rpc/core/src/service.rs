@@ -164,7 +164,10 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DuplicateService { name } => {
-                write!(f, "the service `{name}` is registered twice; register it once")
+                write!(
+                    f,
+                    "the service `{name}` is registered twice; register it once"
+                )
             }
             Self::MethodName { service, method } => write!(
                 f,
@@ -179,7 +182,10 @@ impl fmt::Display for BuildError {
                 "the id of `{method}` is not the hash of its name; make it with `Method::new`"
             ),
             Self::Limit { field, min, max } => {
-                write!(f, "`{field}` is out of its range; choose from {min} to {max}")
+                write!(
+                    f,
+                    "`{field}` is out of its range; choose from {min} to {max}"
+                )
             }
             Self::Workers(kind) => write!(
                 f,
@@ -227,7 +233,10 @@ impl Registry {
         for (service, entry) in services.iter().enumerate() {
             let info = entry.info();
             let earlier = services.iter().take(service);
-            if earlier.into_iter().any(|other| other.info().name == info.name) {
+            if earlier
+                .into_iter()
+                .any(|other| other.info().name == info.name)
+            {
                 return Err(BuildError::DuplicateService { name: info.name });
             }
             for (index, method) in info.methods.iter().enumerate() {

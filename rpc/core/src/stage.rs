@@ -85,7 +85,9 @@ impl Local {
     }
 
     pub(crate) fn adopt_pools(&self, pools: &Rc<Pools>) {
-        self.pools.borrow_mut().get_or_insert_with(|| Rc::clone(pools));
+        self.pools
+            .borrow_mut()
+            .get_or_insert_with(|| Rc::clone(pools));
     }
 
     pub(crate) fn pools(&self) -> Option<Rc<Pools>> {

@@ -243,14 +243,14 @@ impl Stats {
     }
 
     /// Publishes if a reader has asked since the last time.
-    pub(crate) fn answer_reader(&mut self) {
+    pub(crate) fn answer_reader(&self) {
         if self.wanted.swap(false, Ordering::Acquire) {
             self.publish();
         }
     }
 
     /// Makes what was counted so far visible to readers.
-    pub(crate) fn publish(&mut self) {
+    pub(crate) fn publish(&self) {
         let methods = self.methods.clone();
         if let Some(shard) = self.reader.lock().get_mut(self.place) {
             shard.methods = methods;

@@ -114,12 +114,7 @@ impl<T: ?Sized> fmt::Debug for Sender<T> {
 }
 
 impl<T: ?Sized> Sender<T> {
-    pub(crate) fn new(
-        streams: Rc<Streams>,
-        local: Rc<Local>,
-        call: Id,
-        coder: Coder<T>,
-    ) -> Self {
+    pub(crate) fn new(streams: Rc<Streams>, local: Rc<Local>, call: Id, coder: Coder<T>) -> Self {
         Self {
             streams,
             local,
@@ -170,7 +165,7 @@ impl<T: ?Sized> Sender<T> {
         !self.local.is_alive(self.call)
     }
 
-    fn write(&mut self, message: &T) -> Result<(), Status> {
+    fn write(&self, message: &T) -> Result<(), Status> {
         let len = (self.coder.len)(message);
         let content = self
             .local
@@ -252,5 +247,8 @@ impl<T> Receiver<T> {
 /// The status of a request that its codec does not understand.
 #[cold]
 pub(crate) fn undecodable(error: &crate::DecodeError) -> Status {
-    Status::new(Code::Internal, &format!("the message can't be decoded: {error}"))
+    Status::new(
+        Code::Internal,
+        &format!("the message can't be decoded: {error}"),
+    )
 }

@@ -1,4 +1,5 @@
 //! The built-in services, statistics, and calls without a connection.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
 mod world;
 
@@ -78,7 +79,10 @@ fn health_is_checked() {
     let mut server = Server::builder().health(health.clone()).local().unwrap();
     let mut check = |service: &str| {
         let request = text(1, service);
-        server.unary(&LocalRequest::unary("grpc.health.v1.Health/Check", &request))
+        server.unary(&LocalRequest::unary(
+            "grpc.health.v1.Health/Check",
+            &request,
+        ))
     };
     assert_eq!(&*check("").unwrap(), [8, 1]);
     assert_eq!(check("test.Echo").unwrap_err().code, Code::NotFound);
@@ -94,15 +98,18 @@ fn health_is_watched(world: World) {
     let call = pair.open(&open(0), &text(1, "test.Echo"));
     let mut expect = |count: usize, byte: u8| {
         pair.until("a change", |pair| {
-            pair.client.1.messages.get(&call).is_some_and(|it| it.len() == count)
+            pair.client
+                .1
+                .messages
+                .get(&call)
+                .is_some_and(|it| it.len() == count)
         });
         assert_eq!(pair.client.1.messages[&call][count - 1], [8, byte]);
     };
     expect(1, 3);
     health.set("test.Echo", ServingStatus::Serving);
     expect(2, 1);
-    let other = health.clone();
-    std::thread::spawn(move || other.set("test.Echo", ServingStatus::NotServing))
+    std::thread::spawn(move || health.set("test.Echo", ServingStatus::NotServing))
         .join()
         .unwrap();
     expect(3, 2);
@@ -269,14 +276,23 @@ fn calls_are_dispatched_without_a_connection() {
     let mut unary = |method, body| server.unary(&LocalRequest::unary(method, body));
     assert_eq!(&*unary("test.Echo/Say", b"hello").unwrap(), b"hello");
     assert_eq!(&*unary("test.Echo/Later", b"worker").unwrap(), b"worker");
-    assert_eq!(unary("test.Echo/Say", b"no").unwrap_err().code, Code::Aborted);
-    assert_eq!(unary("test.No/No", b"").unwrap_err().code, Code::Unimplemented);
+    assert_eq!(
+        unary("test.Echo/Say", b"no").unwrap_err().code,
+        Code::Aborted
+    );
+    assert_eq!(
+        unary("test.No/No", b"").unwrap_err().code,
+        Code::Unimplemented
+    );
     let large = vec![7; 1_000_000];
     assert!(*unary("test.Echo/Say", &large).unwrap() == *large);
     drop(reader.methods());
     server.turn(Instant::monotonic());
     let say = &reader.methods()[0];
-    assert_eq!((say.name, say.started, say.running()), ("test.Echo/Say", 3, 0));
+    assert_eq!(
+        (say.name, say.started, say.running()),
+        ("test.Echo/Say", 3, 0)
+    );
 }
 
 #[test]
@@ -334,7 +350,12 @@ fn what_does_not_fit_together_is_found_at_build() {
         descriptors: &[],
     };
     const INFO_METHOD: Method = Method::new("a.B/C", Kind::Unary, 0, 0);
-    let build = |info| Server::builder().service_here(Named(info)).build().unwrap_err();
+    let build = |info| {
+        Server::builder()
+            .service_here(Named(info))
+            .build()
+            .unwrap_err()
+    };
     let (service, method) = ("a.B", "a.C/D");
     assert_eq!(build(&FOREIGN), BuildError::MethodName { service, method });
     assert_eq!(build(&FORGED), BuildError::WrongId { method: "a.B/D" });
@@ -355,7 +376,10 @@ fn shards_serve_and_drain() {
     });
     let shards = builder.shards(2, &["tcp://127.0.0.1:0"]).unwrap();
     assert_eq!(shards.handles().len(), 2);
-    assert!(MADE.load(Ordering::SeqCst) >= 2, "one service for each thread");
+    assert!(
+        MADE.load(Ordering::SeqCst) >= 2,
+        "one service for each thread"
+    );
     shards.drain();
 }
 

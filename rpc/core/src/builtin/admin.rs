@@ -40,9 +40,9 @@ impl Service for Admin {
 
 /// `ringway.admin.v1.StatsResponse`.
 fn response(methods: &[MethodStats]) -> Vec<u8> {
-    let all = methods.iter().fold(Writer::default(), |out, method| {
-        out.message(1, one(method))
-    });
+    let all = methods
+        .iter()
+        .fold(Writer::default(), |out, method| out.message(1, one(method)));
     all.0
 }
 

@@ -26,7 +26,7 @@ use crate::interceptor::{Chain, Interceptor};
 use crate::limits::ServerLimits;
 use crate::live::Runtime;
 use crate::node::session::{Session, Sessions};
-use crate::outlet::Wire;
+use crate::outlet::{Line, Wire};
 use crate::service::Registry;
 use crate::stage::Local;
 use crate::stats::{Stats, StatsReader};
@@ -146,7 +146,7 @@ impl Dispatch {
         self.sessions.insert(Session::new(id, callee, origin));
     }
 
-    /// A frame came.
+    /// A frame came; false if it belongs to no connection of this dispatcher.
     #[inline]
     pub(crate) fn frame(
         &mut self,
@@ -154,19 +154,28 @@ impl Dispatch {
         id: ConnectionId,
         frame: Frame<'_>,
         now: Instant,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
+        // A call that is answered in place finds its connection once.
         let Some(session) = self.sessions.find(id) else {
-            return Ok(());
+            return Ok(false);
         };
-        let event = session
-            .callee
-            .handle_frame(&mut wire.line(id), frame, now)?;
-        if let Some(event) = event {
-            self.event(wire, id, event, now);
+        let mut out = wire.line(id);
+        let event = session.callee.handle_frame(&mut out, frame, now)?;
+        match event {
+            Some(CalleeEvent::Opened(opened)) => {
+                let (registry, runtime) = (&mut self.registry, &mut self.runtime);
+                open(registry, runtime, &mut self.pace, session, out, opened, now);
+                let is_over = session.callee.open_calls() == 0 && !session.is_held;
+                if is_over && !runtime.is_stirred() {
+                    return Ok(true);
+                }
+            }
+            Some(event) => self.event(wire, id, event, now),
+            None => {}
         }
         self.events(wire, id, now);
         self.after(wire, id, now);
-        Ok(())
+        Ok(true)
     }
 
     /// Where a piece of a large message goes.
@@ -260,7 +269,13 @@ impl Dispatch {
         now: Instant,
     ) {
         match event {
-            CalleeEvent::Opened(opened) => self.open(wire, id, opened, now),
+            CalleeEvent::Opened(opened) => {
+                if let Some(session) = self.sessions.find(id) {
+                    let (registry, runtime) = (&mut self.registry, &mut self.runtime);
+                    let out = wire.line(id);
+                    open(registry, runtime, &mut self.pace, session, out, opened, now);
+                }
+            }
             CalleeEvent::Message {
                 call,
                 message,
@@ -273,80 +288,10 @@ impl Dispatch {
         }
     }
 
-    /// Hands a new call to its service.
-    fn open(
-        &mut self,
-        wire: &mut Wire<'_>,
-        id: ConnectionId,
-        opened: Opened<'_>,
-        now: Instant,
-    ) {
-        let wait_max = self.runtime.limits.queue_time_max;
-        let is_late = self.pace.is_late(now, wait_max);
-        let Some(session) = self.sessions.find(id) else {
-            return;
-        };
-        let Some(route) = self.registry.routes.get(opened.method as usize).copied() else {
-            return;
-        };
-        let Some(service) = self.registry.services.get_mut(route.service) else {
-            return;
-        };
-        let origin = Rc::clone(&session.origin);
-        let info = CallInfo {
-            method: route.method,
-            origin: &origin,
-            metadata: opened.metadata,
-            now,
-            deadline: opened.deadline,
-            priority: opened.priority,
-            attempt: opened.attempt,
-            idempotent: opened.idempotent,
-            one_way: opened.one_way,
-        };
-        let mut site = Site {
-            runtime: &mut self.runtime,
-            session,
-            out: wire.line(id),
-            call: opened.call,
-            method: opened.method,
-            route: route.method,
-            now,
-            deadline: opened.deadline,
-            began: Instant::ZERO,
-            one_way: opened.one_way,
-        };
-        if is_late {
-            return site.refuse(&overloaded("the server is behind with its work"));
-        }
-        if let Some(interceptor) = &mut site.runtime.interceptor
-            && let Err(status) = interceptor.before(&info)
-        {
-            return site.refuse(&status.not_started());
-        }
-        if let Some(stats) = &mut site.runtime.stats {
-            site.began = stats.started(opened.method, now, now);
-        }
-        let call = IncomingCall {
-            site: Some(site),
-            info,
-            origin: &origin,
-            index: route.index,
-            message: opened.message,
-            end: opened.end,
-            kept: None,
-        };
-        // The call is ended by its own destructor; the service is left in whatever state the panic left it.
-        if catch_unwind(AssertUnwindSafe(|| service.call(call))).is_err() {
-            panicked(route.method.name);
-        }
-    }
-
     /// Something else happened on this thread, which may have woken futures or answered calls.
     #[inline]
     pub(crate) fn settle(&mut self, wire: &mut Wire<'_>, now: Instant) {
-        let runtime = &mut self.runtime;
-        if !runtime.local.is_empty() || !runtime.wakes.is_empty() {
+        if self.runtime.is_stirred() {
             self.round(wire, now);
         }
     }
@@ -372,7 +317,10 @@ impl Dispatch {
             };
             session.callee.flush(&mut wire.line(id));
             self.events(wire, id, now);
-            let more = self.sessions.find(id).is_some_and(|it| it.callee.wants_flush());
+            let more = self
+                .sessions
+                .find(id)
+                .is_some_and(|it| it.callee.wants_flush());
             if !more {
                 return;
             }
@@ -382,8 +330,7 @@ impl Dispatch {
     /// What is left to do when an event was handled.
     #[inline]
     fn after(&mut self, wire: &mut Wire<'_>, id: ConnectionId, now: Instant) {
-        let runtime = &mut self.runtime;
-        if runtime.fresh.is_some() || !runtime.local.is_empty() || !runtime.wakes.is_empty() {
+        if self.runtime.is_stirred() {
             self.round(wire, now);
         }
         let Some(session) = self.sessions.find(id) else {
@@ -410,6 +357,73 @@ impl Dispatch {
             session.due = at;
             self.due.insert((at, id));
         }
+    }
+}
+
+/// Hands a new call to its service.
+fn open(
+    registry: &mut Registry,
+    runtime: &mut Runtime,
+    pace: &mut Pace,
+    session: &mut Session,
+    out: Line<'_>,
+    opened: Opened<'_>,
+    now: Instant,
+) {
+    let Some(route) = registry.routes.get(opened.method as usize).copied() else {
+        return;
+    };
+    let Some(service) = registry.services.get_mut(route.service) else {
+        return;
+    };
+    let origin = Rc::clone(&session.origin);
+    let info = CallInfo {
+        method: route.method,
+        origin: &origin,
+        metadata: opened.metadata,
+        now,
+        deadline: opened.deadline,
+        priority: opened.priority,
+        attempt: opened.attempt,
+        idempotent: opened.idempotent,
+        one_way: opened.one_way,
+    };
+    let is_late = pace.is_late(now, runtime.limits.queue_time_max);
+    let mut site = Site {
+        runtime,
+        session,
+        out,
+        call: opened.call,
+        method: opened.method,
+        route: route.method,
+        now,
+        deadline: opened.deadline,
+        began: Instant::ZERO,
+        one_way: opened.one_way,
+    };
+    if is_late {
+        return site.refuse(&overloaded("the server is behind with its work"));
+    }
+    if let Some(interceptor) = &mut site.runtime.interceptor
+        && let Err(status) = interceptor.before(&info)
+    {
+        return site.refuse(&status.not_started());
+    }
+    if let Some(stats) = &mut site.runtime.stats {
+        site.began = stats.started(opened.method, now, now);
+    }
+    let call = IncomingCall {
+        site: Some(site),
+        info,
+        origin: &origin,
+        index: route.index,
+        message: opened.message,
+        end: opened.end,
+        kept: None,
+    };
+    // The call is ended by its own destructor; the service is left in whatever state the panic left it.
+    if catch_unwind(AssertUnwindSafe(|| service.call(call))).is_err() {
+        panicked(route.method.name);
     }
 }
 

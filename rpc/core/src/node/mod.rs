@@ -26,7 +26,7 @@ use crate::node::dispatch::Dispatch;
 use crate::outlet::{Kept, Wire, head};
 
 /// The handler of an engine that serves calls, makes calls, or both. Built by
-/// [`Server::build`](crate::Server::build) or [`Node::clients_only`].
+/// [`ServerBuilder::build`](crate::ServerBuilder::build) or [`Node::clients_only`].
 pub struct Node {
     dispatch: Option<Dispatch>,
     clients: Clients,
@@ -153,7 +153,9 @@ fn jittered(age: Duration, state: &mut u64, salt: u64) -> Duration {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^= mixed >> 31;
-    let tenth = u64::try_from((age / 10).as_nanos()).unwrap_or(u64::MAX).max(1);
+    let tenth = u64::try_from((age / 10).as_nanos())
+        .unwrap_or(u64::MAX)
+        .max(1);
     age.saturating_sub(Duration::from_nanos(mixed % tenth))
 }
 
@@ -161,9 +163,7 @@ impl Handler for Node {
     #[inline]
     fn message(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
         let id = message.connection();
-        if let Some(dispatch) = &mut self.dispatch
-            && dispatch.sessions.contains(id)
-        {
+        if let Some(dispatch) = &mut self.dispatch {
             let frame = Frame {
                 head: head(&message.header()),
                 body: message.body(),
@@ -172,10 +172,10 @@ impl Handler for Node {
             let now = cx.now();
             let mut wire = Wire::Engine(cx.reborrow());
             match dispatch.frame(&mut wire, id, frame, now) {
-                Ok(()) => self.rearm(cx),
-                Err(violation) => Self::violated(cx, id, violation),
+                Ok(true) => return self.rearm(cx),
+                Ok(false) => {}
+                Err(violation) => return Self::violated(cx, id, violation),
             }
-            return;
         }
         self.clients.message(cx, message);
         self.settle(cx);

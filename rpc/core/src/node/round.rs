@@ -252,9 +252,7 @@ impl Dispatch {
             return;
         };
         let Some(live) = session.live(call) else {
-            return session
-                .callee
-                .fail(&mut wire.line(id), call, &status, now);
+            return session.callee.fail(&mut wire.line(id), call, &status, now);
         };
         if let Some(Live {
             work: Work::Job(job),
@@ -309,13 +307,7 @@ impl Dispatch {
     }
 
     /// Answers a live call with one message.
-    fn reply<B: ringway_call::Body>(
-        &mut self,
-        wire: &mut Wire<'_>,
-        id: Id,
-        body: B,
-        now: Instant,
-    ) {
+    fn reply<B: ringway_call::Body>(&mut self, wire: &mut Wire<'_>, id: Id, body: B, now: Instant) {
         let Some(live) = self.runtime.live.get(id) else {
             return;
         };
@@ -384,7 +376,8 @@ impl Dispatch {
             Ok(()) => Sent::Gone,
             Err(Refused::Full(body)) => Sent::Blocked(body),
             Err(Refused::TooLong { bytes_max, .. }) => {
-                let text = format!("the message is longer than the client takes ({bytes_max} bytes)");
+                let text =
+                    format!("the message is longer than the client takes ({bytes_max} bytes)");
                 self.fail(wire, id, &Status::new(Code::ResourceExhausted, &text), now);
                 Sent::Gone
             }

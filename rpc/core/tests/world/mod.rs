@@ -291,8 +291,7 @@ impl Handler for Client {
     fn timer(&mut self, cx: &mut Context<'_>, _timer: TimerId) {
         let now = cx.now();
         let id = self.connection.unwrap();
-        self.caller
-            .handle_timeout(&mut EngineOutlet(cx, id), now);
+        self.caller.handle_timeout(&mut EngineOutlet(cx, id), now);
         self.events(cx);
     }
 }
