@@ -54,8 +54,19 @@ const EDGES: &[(&str, &[&str])] = &[
             "ringway-sim",
         ],
     ),
-    ("ringway", &["ringway-engine"]),
-    ("ringway-cli", &["ringway"]),
+    ("ringway-call", &["ringway-buf"]),
+    (
+        "ringway-rpc",
+        &["ringway-buf", "ringway-call", "ringway-engine"],
+    ),
+    // Neither names the crate whose paths it writes into the user's code.
+    ("ringway-macros", &[]),
+    ("ringway-build", &[]),
+    (
+        "ringway",
+        &["ringway-engine", "ringway-macros", "ringway-rpc"],
+    ),
+    ("ringway-cli", &["ringway", "ringway-build"]),
 ];
 
 /// Dependencies point down, and nothing below the command line brings a runtime.

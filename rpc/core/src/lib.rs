@@ -38,7 +38,10 @@ mod sync;
 mod worker;
 
 pub use builtin::health::{Health, ServingStatus};
-pub use client::Clients;
+pub use client::{
+    Answer, Call, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming, InlineChannel,
+    Outgoing, Response, Target,
+};
 #[cfg(feature = "prost")]
 pub use codec::Prost;
 #[cfg(feature = "protobuf")]

@@ -183,7 +183,7 @@ impl ServerBuilder {
     }
 
     /// A handler for an engine of the caller's own. That engine has to offer the feature
-    /// ([`rpc_config`](crate::rpc_config) adds it).
+    /// ([`rpc_config`](crate::rpc_config) does).
     ///
     /// # Errors
     /// [`BuildError`] names what does not fit together.
@@ -400,8 +400,9 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Adds what calls need to the settings of an engine.
+/// Settings of an engine that speaks calls: the default ones and the feature. Other settings get it by
+/// `Config::features(rpc::feature::RPC)`.
 #[must_use]
-pub fn rpc_config(config: Config) -> Config {
-    config.features(feature::RPC)
+pub fn rpc_config() -> Config {
+    Config::default().features(feature::RPC)
 }

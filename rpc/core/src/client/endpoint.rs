@@ -84,7 +84,6 @@ impl Endpoint {
         self.failures = self.failures.saturating_add(1);
         let wait = doubled.min(BACKOFF_MAX);
         // 80 to 120 %.
-        #[expect(clippy::cast_possible_truncation, reason = "below 41")]
         let percent = 80 + (random % 41) as u32;
         wait * percent / 100
     }

@@ -11,7 +11,6 @@ pub(crate) mod inline;
 mod nested;
 mod remote;
 mod session;
-pub(crate) mod stream;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -19,14 +18,16 @@ use std::sync::Arc;
 
 use ringway_buf::{Id, Instant, RecvBuffer, Slice, Table};
 use ringway_call::{
-    Binding, Body, CallConfig, CallId, Caller, CallerEvent, Code, Compressors, Frame, Open, Refused,
-    Status, feature,
+    Binding, Body, CallConfig, CallId, Caller, CallerEvent, Code, Compressors, Frame, Open,
+    Refused, Status, feature,
 };
 use ringway_engine::{
     CloseCode, Closed, ConnectionId, Context, Header, Message, OpenError, Peer, TimerId,
 };
 
 pub use answer::{Answer, CallOptions, Response};
+pub use channel::{Call, Channel, ClientEngine, Incoming, Outgoing};
+pub use inline::InlineChannel;
 pub use session::CallKey;
 
 use crate::outlet::{Kept, Line, head};
@@ -61,6 +62,8 @@ pub struct Clients {
     inbox: VecDeque<(CallKey, Happening)>,
     /// Endpoints that wait for another attempt.
     retries: Vec<(TimerId, Id)>,
+    /// Timers for the deadlines of calls that wait for a connection.
+    expiries: Vec<TimerId>,
     inlet: Option<Arc<Inlet>>,
     config: CallConfig,
     compressors: Compressors,
@@ -82,6 +85,7 @@ impl Clients {
             sessions: Sessions::default(),
             inbox: VecDeque::new(),
             retries: Vec::new(),
+            expiries: Vec::new(),
             inlet: None,
             config,
             compressors,
@@ -125,9 +129,8 @@ impl Clients {
             State::Ready(connection) => cx.drain(connection),
             State::Connecting(connection) => cx.close(connection, CloseCode::Normal),
             State::Failing => {
-                self.retries.retain(|(timer, id)| {
-                    *id != target.0 || !cx.cancel_timer(*timer)
-                });
+                self.retries
+                    .retain(|(timer, id)| *id != target.0 || !cx.cancel_timer(*timer));
                 self.endpoints.remove(target.0);
             }
         }
@@ -292,7 +295,6 @@ impl Clients {
         let session = self.sessions.find(key.connection)?;
         let mut out = Line::new(cx.reborrow(), key.connection);
         let done = work(&mut session.caller, &mut out, key.call);
-        drop(out);
         if session.caller.wants_flush() {
             cx.writable_below(key.connection, BULK_LOW_BYTES);
         }
@@ -363,12 +365,8 @@ impl Clients {
     }
 
     /// A connection is being made.
-    fn begin(&mut self, cx: &mut Context<'_>, endpoint: Id, connection: ConnectionId) {
-        let caller = Caller::new(
-            self.config,
-            Rc::clone(cx.pools()),
-            self.compressors.clone(),
-        );
+    fn begin(&mut self, cx: &Context<'_>, endpoint: Id, connection: ConnectionId) {
+        let caller = Caller::new(self.config, Rc::clone(cx.pools()), self.compressors.clone());
         self.sessions
             .insert(Session::new(connection, endpoint, caller));
     }
@@ -418,10 +416,7 @@ impl Clients {
         connection: ConnectionId,
         header: &Header,
     ) -> Option<RecvBuffer> {
-        self.sessions
-            .find(connection)?
-            .caller
-            .place(&head(header))
+        self.sessions.find(connection)?.caller.place(&head(header))
     }
 
     pub(crate) fn placed(
@@ -470,7 +465,10 @@ impl Clients {
         session.caller.handle_drain();
         let (id, busy) = (session.endpoint, session.caller.open_calls() > 0);
         cx.hold(connection, busy);
-        let current = self.endpoints.get(id).is_some_and(|it| it.is_current(connection));
+        let current = self
+            .endpoints
+            .get(id)
+            .is_some_and(|it| it.is_current(connection));
         if current {
             self.attempt(cx, id);
         }
@@ -563,6 +561,10 @@ impl Clients {
             let (_, id) = self.retries.swap_remove(at);
             return self.attempt(cx, id);
         }
+        if let Some(at) = self.expiries.iter().position(|it| *it == timer) {
+            self.expiries.swap_remove(at);
+            return self.expire_waiting(cx.now());
+        }
         let Some(connection) = self.sessions.of_timer(timer) else {
             return;
         };
@@ -600,12 +602,7 @@ impl Clients {
     }
 
     #[inline]
-    fn event(
-        &mut self,
-        cx: &mut Context<'_>,
-        connection: ConnectionId,
-        event: CallerEvent<'_>,
-    ) {
+    fn event(&mut self, cx: &mut Context<'_>, connection: ConnectionId, event: CallerEvent<'_>) {
         match event {
             CallerEvent::Ended {
                 call,
@@ -745,7 +742,11 @@ impl Clients {
     }
 
     /// Keeps a call of another thread until there is a connection with room.
-    fn wait_for_room(&mut self, target: Target, request: Arc<Request>) {
+    fn wait_for_room(&mut self, cx: &mut Context<'_>, target: Target, request: Arc<Request>) {
+        if let Some(deadline) = request.deadline() {
+            let now = cx.now();
+            self.expiries.extend(cx.set_timer(deadline - now));
+        }
         match self.endpoints.get_mut(target.0) {
             Some(endpoint) if endpoint.waiting.len() < endpoint::WAITING_MAX => {
                 if endpoint.state == State::Failing && !request.waits() {
@@ -764,10 +765,9 @@ impl Clients {
         }
     }
 
-    /// The time of the engine's turn, for those who keep deadlines of waiting calls.
-    pub(crate) fn expire_waiting(&mut self, now: Instant) {
-        let ids: Vec<Id> = self.endpoints.ids().collect();
-        for id in ids {
+    /// Ends the calls whose deadline passed while they waited for a connection.
+    fn expire_waiting(&mut self, now: Instant) {
+        for id in self.endpoints.ids() {
             let Some(endpoint) = self.endpoints.get_mut(id) else {
                 continue;
             };

@@ -85,7 +85,10 @@ impl Session {
 pub(crate) struct Sessions(Vec<Option<Box<Session>>>);
 
 /// Where a connection's id points.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is the index")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is the index"
+)]
 fn index(id: ConnectionId) -> usize {
     id.to_bits() as u32 as usize
 }

@@ -46,11 +46,16 @@ const fn text(mut hash: u32, text: &str) -> u32 {
     (hash ^ 0xFF).wrapping_mul(0x0100_0193)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the low byte is meant")]
+const fn low_byte(number: usize) -> u32 {
+    number as u8 as u32
+}
+
 const fn number(hash: u32, number: usize) -> u32 {
     let mut hash = hash;
     let mut left = number;
     while left > 0 {
-        hash = (hash ^ (left & 0xFF) as u32).wrapping_mul(0x0100_0193);
+        hash = (hash ^ low_byte(left)).wrapping_mul(0x0100_0193);
         left >>= 8;
     }
     (hash ^ 0xFE).wrapping_mul(0x0100_0193)

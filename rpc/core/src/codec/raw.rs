@@ -24,7 +24,6 @@ impl Codec<[u8]> for Raw {
     fn decode(bytes: &[u8]) -> Result<&[u8], DecodeError> {
         Ok(bytes)
     }
-
 }
 
 impl Codec<Vec<u8>> for Raw {

@@ -21,7 +21,7 @@ use ringway_engine::{
     Closed, Config, ConnectionId, Context, DriverChoice, Engine, Handler, Header, Message, Peer,
     RecvBuffer, SendError, Slice, TimerId,
 };
-use ringway_rpc::{Node, ServerBuilder, rpc_config};
+use ringway_rpc::{Node, ServerBuilder, feature};
 
 /// Where engines live.
 pub enum World {
@@ -47,7 +47,7 @@ impl World {
     }
 
     pub fn engine(&self, config: Config, name: &str) -> Engine {
-        let config = rpc_config(config);
+        let config = config.features(feature::RPC);
         match self {
             Self::Kernel(choice) => config.driver(*choice).build().unwrap(),
             Self::Sim(net) => Engine::simulated(config, net, name).unwrap(),
@@ -242,7 +242,7 @@ impl Handler for Client {
     }
 
     fn opened(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
-        assert_eq!(peer.features & ringway_rpc::feature::RPC, 1);
+        assert_eq!(peer.features & feature::RPC, 1);
         self.connection = Some(connection);
         self.caller.start(&mut EngineOutlet(cx, connection));
     }
