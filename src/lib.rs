@@ -18,5 +18,9 @@ pub use ringway_engine::{
     StartError, Stats, Stopped, StreamConfig, TimerId, Violation, Work, block_on, copies, kind,
 };
 
+/// Calls on top of messages: servers, channels, codecs.
+#[cfg(feature = "rpc")]
+pub use ringway_rpc as rpc;
+
 #[cfg(feature = "sim")]
 pub use ringway_engine::sim;
