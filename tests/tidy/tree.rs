@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-/// Folders that hold no text of ours.
+/// Names that hold no text of ours; `.git` is a file in a second work tree.
 const SKIPPED: &[&str] = &[".git", "target", "corpus", "artifacts", "__pycache__"];
 /// Endings of the files that rules look at; files without an ending are read too.
 const TEXT: &[&str] = &[
@@ -38,10 +38,11 @@ impl Tree {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = format!("{prefix}{name}");
+            if SKIPPED.contains(&name.as_str()) {
+                continue;
+            }
             if entry.file_type()?.is_dir() {
-                if !SKIPPED.contains(&name.as_str()) {
-                    self.add(&entry.path(), &format!("{path}/"))?;
-                }
+                self.add(&entry.path(), &format!("{path}/"))?;
             } else if is_text(&name) {
                 // What is not UTF-8 is no text, whatever it is called.
                 if let Ok(text) = fs::read_to_string(entry.path()) {
