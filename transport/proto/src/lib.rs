@@ -8,6 +8,7 @@
 //! * [`wire`]: the layouts, field by field as in `docs/wire/stream.md`;
 //! * [`stream`]: [`Stream`], the machine of one TCP or unix connection;
 //! * [`datagram`]: raw datagrams, where a message is a datagram and there is no header;
+//! * [`packet`]: the contract of transports with many sessions over one UDP socket;
 //! * [`filter`]: the stage between driver and framing in which TLS finds its place.
 //!
 //! Nothing here allocates: a machine is a value of fixed size, and what it has to send is written into memory
@@ -31,6 +32,7 @@ extern crate std;
 
 pub mod datagram;
 pub mod filter;
+pub mod packet;
 pub mod stream;
 pub mod wire;
 

@@ -1,0 +1,367 @@
+//! The contract of packet transports: many sessions over one UDP socket, without any I/O.
+//!
+//! Above stands the engine, which owns the socket, the clock and the memory; below it a driver's datagrams. One
+//! [`PacketEndpoint`] is the machine behind one socket. Reliable UDP (`rudp`) and QUIC keep this contract, so that
+//! the engine carries both the same way:
+//!
+//! ```text
+//!        connect, send, pause, drain, finish, close, abort        poll_event: Accepted, Opened, Message, Sent, …
+//!                            │                                                    ▲
+//!                  ┌─────────▼────────────────────────────────────────────────────┴─────────┐
+//!                  │ PacketEndpoint: sessions by id, timers, what waits for sending         │
+//!                  └─────────┬────────────────────────────────────────────────────▲─────────┘
+//!                            ▼                                                    │
+//!        poll_transmit: bursts of equal datagrams in lent memory       handle_datagrams, handle_timeout
+//! ```
+//!
+//! The round of the engine: `handle_datagrams` for each batch that came from one peer, then `poll_event` until it
+//! is empty (a [`Body::Received`] points into that batch), `handle_timeout` when `poll_timeout` has passed,
+//! and once at the end of its turn `poll_transmit`, if the endpoint `wants_transmit`. Between two events the
+//! engine may call everything else: an answer is sent while the request is still being looked at.
+//!
+//! Rules for whoever implements it:
+//!
+//! * Every session that `connect` returned or that was [`Accepted`](PacketEvent::Accepted) ends with exactly one
+//!   [`Closed`](PacketEvent::Closed), which is its last event. A stale id does nothing.
+//! * A session is accepted when its peer's address is proven, not before; half-open ones are the endpoint's
+//!   own affair, bounded, and cost the engine nothing.
+//! * Messages are whole, with the header they were sent with. `Opened` comes before the first one; `Draining`
+//!   before the end; what arrived before a peer's close is delivered before `Closed`.
+//! * While a session is paused none of its messages is delivered; what arrives is held within what was granted
+//!   to the peer, and further grants stop.
+//! * Time and randomness are arguments, memory comes from the engine's pools and its budget, everything is
+//!   bounded. When memory lacks, a packet counts as lost; nothing is closed for it.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::ops::Range;
+
+use ringway_buf::{Id, Instant, RecvBuffer, Slice};
+
+use crate::stream::{Peer, Timeout};
+use crate::wire::{CloseCode, Header};
+
+/// A session of one endpoint. Generation-checked: the id of a closed session is unknown, never mistaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub Id);
+
+/// What is known about a batch of received datagrams of one sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketMeta {
+    /// Who sent them.
+    pub peer: SocketAddr,
+    /// Size of each datagram but the last, which may be shorter, in bytes.
+    pub segment_bytes: usize,
+    /// ECN bits of their IP headers, 0 to 3; 3 is "congestion experienced".
+    pub ecn: u8,
+}
+
+/// How a message travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// Exactly once, as long as the session lives, after all earlier messages of this kind. What a stream does,
+    /// and what the engine sends unless told otherwise.
+    #[default]
+    Ordered,
+    /// Exactly once, as soon as it is whole: a lost packet delays no other message.
+    Unordered,
+    /// At most once: never sent again, and not sent at all when it still waits at the deadline.
+    Unreliable {
+        /// Until when it is worth sending; [`Instant::MAX`] means always.
+        deadline: Instant,
+    },
+}
+
+/// A message to be sent. The body is shared memory, which the session holds until the peer has it.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Kind, flags, tag and word; the length is that of the body.
+    pub header: Header,
+    /// The body.
+    pub body: Slice,
+    /// How it travels.
+    pub delivery: Delivery,
+}
+
+/// Where the body of a received message lies.
+#[derive(Debug)]
+pub enum Body {
+    /// In the bytes of the last [`handle_datagrams`](PacketEndpoint::handle_datagrams): no copy was made.
+    Received(Range<usize>),
+    /// In memory of its own: it came in pieces, had to wait, or was decrypted.
+    Owned(RecvBuffer),
+}
+
+/// Something that the engine has to know.
+#[derive(Debug)]
+pub enum PacketEvent {
+    /// A peer proved its address and opened a session. [`Opened`](Self::Opened) follows at once.
+    Accepted {
+        /// The new session.
+        session: SessionId,
+        /// The peer's address.
+        address: SocketAddr,
+    },
+    /// Messages may be sent; the first event of a session that this side opened.
+    Opened {
+        /// Which session.
+        session: SessionId,
+        /// What the peer said of itself.
+        peer: Peer,
+    },
+    /// A message.
+    Message {
+        /// Which session.
+        session: SessionId,
+        /// The header it was sent with, `length` included.
+        header: Header,
+        /// Its body.
+        body: Body,
+    },
+    /// The peer has acknowledged messages (or they were given up, if unreliable): their memory is free.
+    Sent {
+        /// Which session.
+        session: SessionId,
+        /// Bytes of bodies, as counted by [`send`](PacketEndpoint::send).
+        bytes: usize,
+    },
+    /// The peer drains: it wants nothing new.
+    Draining {
+        /// Which session.
+        session: SessionId,
+    },
+    /// Both ends have said, and heard, everything: [`close`](PacketEndpoint::close) it with
+    /// [`CloseCode::Drained`].
+    Drained {
+        /// Which session.
+        session: SessionId,
+    },
+    /// The session is gone. Exactly once, and its last event.
+    Closed {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        end: SessionEnd,
+        /// Bytes of accepted bodies that the peer has not acknowledged.
+        unsent_bytes: u64,
+    },
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEnd {
+    /// This end closed it, and the peer knows.
+    Local(CloseCode),
+    /// The peer closed it.
+    Peer(CloseCode),
+    /// Time ran out; [`Timeout::Keepalive`] also when a peer stopped acknowledging.
+    Expired(Timeout),
+    /// The peer broke a rule of the wire.
+    Violation(Fault),
+    /// The peer would not open a session.
+    Refused(CloseCode),
+    /// The peer knows nothing of the session: it lost its state.
+    Reset,
+    /// The peer was started anew: its boot epoch is another one.
+    Restarted,
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(code) => write!(f, "closed by this side: {code}"),
+            Self::Peer(code) => write!(f, "closed by the peer: {code}"),
+            Self::Expired(timeout) => timeout.fmt(f),
+            Self::Violation(fault) => write!(f, "the peer broke the protocol: {fault}"),
+            Self::Refused(code) => write!(f, "the peer opened no session: {code}"),
+            Self::Reset => {
+                f.write_str("the peer knows nothing of the connection any more; connect again")
+            }
+            Self::Restarted => f.write_str("the peer was restarted; connect again"),
+        }
+    }
+}
+
+/// What a peer of a packet transport did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A frame that cannot be read, or of a kind that this version does not know.
+    Malformed {
+        /// The transport's number of the frame's kind.
+        frame: u64,
+    },
+    /// It acknowledged a packet that was never sent.
+    AckOfUnsent,
+    /// It sent more than it was granted.
+    BeyondCredit,
+    /// Pieces of one message contradict each other in length or header.
+    Contradiction,
+    /// A message is longer than this end takes.
+    MessageTooLong {
+        /// Announced bytes.
+        length: u64,
+        /// Allowed bytes.
+        max: u32,
+    },
+    /// A message came although the peer had announced its last one.
+    AfterFinal,
+    /// Too many frames that carry nothing.
+    Flood,
+    /// The security layer refused it; the number is that layer's.
+    Security(u64),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { frame } => write!(f, "a frame of kind {frame} cannot be read"),
+            Self::AckOfUnsent => f.write_str("it acknowledged a packet that was never sent"),
+            Self::BeyondCredit => f.write_str("it sent more than it was granted"),
+            Self::Contradiction => f.write_str("pieces of one message contradict each other"),
+            Self::MessageTooLong { length, max } => write!(
+                f,
+                "it announced {length} bytes, message_bytes_max is {max}; raise it or send less"
+            ),
+            Self::AfterFinal => f.write_str("a message came after its last one"),
+            Self::Flood => f.write_str("too many frames that carry nothing"),
+            Self::Security(number) => {
+                write!(f, "the security layer refused it (alert {number})")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// Why a message was not taken. Nothing was consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendRefusal {
+    /// The handshake is not done.
+    NotOpen,
+    /// The session is closing or unknown, or has said its last word.
+    Closed,
+    /// The message is longer than the peer takes, or than unreliable ones may be.
+    TooLong {
+        /// The most that it takes, in bytes.
+        bytes_max: usize,
+    },
+}
+
+/// Why no session was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectRefusal {
+    /// The endpoint holds its maximum of sessions.
+    TooMany {
+        /// That maximum.
+        max: usize,
+    },
+    /// The address is not one of a private network, and the endpoint was not told to go beyond.
+    PublicAddress,
+    /// The endpoint lacks what it needs to connect, e.g. trust anchors.
+    NotConfigured,
+}
+
+impl fmt::Display for ConnectRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany { max } => write!(f, "the endpoint already holds {max} sessions"),
+            Self::PublicAddress => f.write_str(
+                "the address is public and this transport neither encrypts nor authenticates; \
+                 use quic://, or set `public_addresses` if the network is trusted",
+            ),
+            Self::NotConfigured => {
+                f.write_str("the endpoint has no settings for outgoing sessions")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConnectRefusal {}
+
+/// Lends memory for datagrams. Implemented by the engine over its driver.
+pub trait TransmitSink {
+    /// Memory for up to `count` datagrams of `segment_bytes` to `peer`, at least for one of them, one behind
+    /// the other; its first contents are unspecified. `None`: no memory or a full queue, ask again next turn.
+    ///
+    /// A second call drops what the first one lent without a [`commit`](Self::commit).
+    fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]>;
+
+    /// The first `bytes` of the lent memory are datagrams of `segment_bytes` each; the last may be shorter.
+    fn commit(&mut self, bytes: usize, segment_bytes: usize);
+}
+
+/// The machine behind one UDP socket. See the [module](self).
+///
+/// Object safe: an engine keeps endpoints of several transports side by side.
+pub trait PacketEndpoint: fmt::Debug {
+    /// Begins a session. The outcome comes as `Opened` or `Closed`.
+    ///
+    /// # Errors
+    /// [`ConnectRefusal`]; nothing was begun.
+    fn connect(&mut self, peer: SocketAddr, now: Instant) -> Result<SessionId, ConnectRefusal>;
+
+    /// Takes datagrams of one sender. Poll all events before the next call: bodies point into `bytes`.
+    fn handle_datagrams(&mut self, meta: &PacketMeta, bytes: &[u8], now: Instant);
+
+    /// A datagram to `peer` was longer than the path carries (`EMSGSIZE`) and was not sent; `peer` is `None`
+    /// when the driver can't tell, `bytes_max` what it believes the path to carry.
+    fn handle_too_long(&mut self, peer: Option<SocketAddr>, bytes_max: usize, now: Instant);
+
+    /// Acts on all deadlines that have passed. Afterwards [`poll_timeout`](Self::poll_timeout) lies ahead.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// When [`handle_timeout`](Self::handle_timeout) has to be called. May be early, never late.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// The next event, if any waits.
+    fn poll_event(&mut self) -> Option<PacketEvent>;
+
+    /// Whether [`poll_transmit`](Self::poll_transmit) may have something to send now.
+    fn wants_transmit(&self) -> bool;
+
+    /// Writes what is to be sent now into memory of the sink, a bounded amount per call.
+    ///
+    /// Returns whether more could be sent at once; paced packets are announced by `poll_timeout` instead.
+    fn poll_transmit(&mut self, sink: &mut dyn TransmitSink, now: Instant) -> bool;
+
+    /// The longest body that [`send`](Self::send) takes now, in bytes.
+    ///
+    /// # Errors
+    /// [`SendRefusal`] when it would take none.
+    fn message_bytes_max(&self, session: SessionId) -> Result<usize, SendRefusal>;
+
+    /// Takes a message. It stays in memory until `Sent` counts its bytes; the caller bounds the sum.
+    ///
+    /// # Errors
+    /// Hands the message back with the reason.
+    fn send(
+        &mut self,
+        session: SessionId,
+        message: Outgoing,
+        now: Instant,
+    ) -> Result<(), (Outgoing, SendRefusal)>;
+
+    /// Stops delivering the session's messages, or goes on.
+    fn pause(&mut self, session: SessionId, paused: bool, now: Instant);
+
+    /// Step one of the end: asks the peer to start nothing new and starts the drain's time limit.
+    fn drain(&mut self, session: SessionId, now: Instant);
+
+    /// Step two of the end: this side sends no message after those it has accepted.
+    fn finish(&mut self, session: SessionId, now: Instant);
+
+    /// Ends a session: what was accepted is still sent, then the peer is told `code`, then `Closed` follows.
+    fn close(&mut self, session: SessionId, code: CloseCode, now: Instant);
+
+    /// Ends a session at once; `Closed` follows. The peer is told if that takes no waiting.
+    fn abort(&mut self, session: SessionId, now: Instant);
+
+    /// Takes no new session from now on (or does again).
+    fn refuse_new(&mut self, refuse: bool);
+
+    /// Sessions whose `Closed` has not been polled yet.
+    fn sessions(&self) -> usize;
+}
