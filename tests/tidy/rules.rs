@@ -59,9 +59,11 @@ const EDGES: &[(&str, &[&str])] = &[
         "ringway-rpc",
         &["ringway-buf", "ringway-call", "ringway-engine"],
     ),
-    // Neither names the crate whose paths it writes into the user's code.
-    ("ringway-macros", &[]),
-    ("ringway-build", &[]),
+    // None of them names the crate whose paths it writes into the user's code.
+    ("ringway-codegen", &[]),
+    ("ringway-macros", &["ringway-codegen"]),
+    ("ringway-build", &["ringway-codegen"]),
+    ("ringway-generated", &["ringway-build", "ringway-rpc"]),
     (
         "ringway",
         &["ringway-engine", "ringway-macros", "ringway-rpc"],

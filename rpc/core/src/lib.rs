@@ -40,7 +40,7 @@ mod worker;
 pub use builtin::health::{Health, ServingStatus};
 pub use client::{
     Answer, Call, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming, InlineChannel,
-    Outgoing, Response, Target,
+    InlineStream, Outgoing, Response, Target,
 };
 #[cfg(feature = "prost")]
 pub use codec::Prost;
@@ -64,3 +64,7 @@ pub use ringway_call::{
     CallConfig, CallId, Code, Compressor, Compressors, Corrupt, Key, Kind, Metadata, MetadataBuf,
     Status, feature, method_id,
 };
+
+/// What generated code names, so that its user depends on nothing but ringway. No promise is made about it.
+#[doc(hidden)]
+pub mod generated;

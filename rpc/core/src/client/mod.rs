@@ -11,6 +11,7 @@ pub(crate) mod inline;
 mod nested;
 mod remote;
 mod session;
+mod stream;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -29,6 +30,7 @@ pub use answer::{Answer, CallOptions, Response};
 pub use channel::{Call, Channel, ClientEngine, Incoming, Outgoing};
 pub use inline::InlineChannel;
 pub use session::CallKey;
+pub use stream::InlineStream;
 
 use crate::outlet::{Kept, Line, head};
 use crate::service::Method;
