@@ -8,7 +8,8 @@ use ringway_buf::{Id, Instant};
 use ringway_call::{Metadata, Status};
 use ringway_engine::{Address, ConnectionId};
 
-use crate::Method;
+use crate::client::Channel;
+use crate::service::Method;
 use crate::stage::Local;
 use crate::worker::{Blocking, Job};
 
@@ -188,6 +189,18 @@ impl CallContext {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         !self.local.is_alive(self.call)
+    }
+
+    /// A channel to another server, over the engine that runs this handler: no other thread takes part. Its calls
+    /// are awaited; they inherit this call's deadline, and are given up when this call is (its future is dropped
+    /// then, and theirs with it). Does not wait for the connection; the same address gives the same one. Nothing is
+    /// resolved: give a numeric address. [`Call::wait`](crate::Call::wait) and its like refuse inside a handler.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT: the address can't be read; FAILED_PRECONDITION: too many servers are named, or no engine
+    /// runs this handler (it was dispatched in memory).
+    pub fn channel(&self, address: &str) -> Result<Channel, Status> {
+        self.local.channel(address, self.deadline)
     }
 
     /// Runs `handler` on the server's worker pool, for work that blocks or takes long. The future resolves to its

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Wake;
 
 use ringway_buf::mpsc;
-use ringway_call::Status;
+use ringway_call::{Code, Status};
 
 use crate::answer::Answer;
 use crate::coder::Coder;
@@ -25,6 +25,30 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 thread_local! {
     /// The bell of the executor that is in its round on this thread; 0: none.
     static INSIDE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Stands for a handler's code outside of any executor's round.
+const OUTSIDE: u64 = u64::MAX;
+
+/// Whether a handler's code is running on this thread: it must not wait for an engine.
+#[inline]
+pub(crate) fn is_within_handler() -> bool {
+    INSIDE.get() != 0
+}
+
+/// Marks a handler's code that runs outside of a round; nests.
+pub(crate) fn within_handler() -> Inside {
+    match INSIDE.get() {
+        0 => Inside(INSIDE.replace(OUTSIDE)),
+        already => Inside(already),
+    }
+}
+
+/// What a face that blocks answers inside a handler.
+#[cold]
+pub(crate) fn would_block() -> Status {
+    let text = "this would block the engine that runs the handler; await the call instead";
+    Status::of(Code::FailedPrecondition, text).not_started()
 }
 
 static BELLS: AtomicU64 = AtomicU64::new(1);

@@ -40,7 +40,7 @@ mod worker;
 pub use builtin::health::{Health, ServingStatus};
 pub use client::{
     Answer, Call, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming, InlineChannel,
-    InlineStream, Outgoing, Response, Target,
+    InlineStream, OneWay, Outgoing, Response, Target,
 };
 #[cfg(feature = "prost")]
 pub use codec::Prost;

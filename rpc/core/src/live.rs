@@ -4,11 +4,14 @@
 
 use core::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringway_buf::{Id, Instant, Table};
 use ringway_call::{CallId, Status};
 use ringway_engine::ConnectionId;
 
+use crate::client::inlet::Inlet;
+use crate::client::request::Request;
 use crate::executor::{Cells, Task, Wakes};
 use crate::interceptor::Interceptor;
 use crate::limits::ServerLimits;
@@ -26,6 +29,8 @@ pub(crate) enum Work {
     Deferred,
     /// A job of the worker pool.
     Job(Job),
+    /// A nested call, whose continuation holds the deferred reply.
+    Calling(Arc<Request>, Arc<Inlet>),
 }
 
 impl fmt::Debug for Work {
@@ -34,6 +39,7 @@ impl fmt::Debug for Work {
             Self::Task(_) => "Task",
             Self::Deferred => "Deferred",
             Self::Job(_) => "Job",
+            Self::Calling(..) => "Calling",
         })
     }
 }

@@ -8,14 +8,20 @@ use core::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringway_buf::{Id, Slice};
+use ringway_buf::{Id, Instant, Slice};
 use ringway_call::{Body, CallId, Code, Status};
 
 use crate::answer::Site;
+use crate::client::channel::encoded;
+use crate::client::nested::Continuation;
+use crate::client::remote::Pending;
+use crate::client::{Answer, CallOptions, Channel, Response};
+use crate::codec::Codec;
 use crate::coder::Coder;
 use crate::context::CallInfo;
 use crate::executor::Bell;
 use crate::live::Work;
+use crate::service::Method;
 use crate::stage::{Local, RemoteAnswer, Wish};
 use crate::worker::{self, Job};
 
@@ -138,6 +144,16 @@ impl<'a, T: ?Sized> Reply<'a, T> {
         })
     }
 
+    /// A channel to another server, as [`CallContext::channel`](crate::CallContext::channel) gives it to `async`
+    /// handlers: for [`Deferred::call`] and one-way calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn channel(&self, address: &str) -> Result<Channel, Status> {
+        let local = &self.site.runtime.local;
+        local.channel(address, self.site.deadline)
+    }
+
     /// Keeps the answer for later, on this thread. The call's deadline and the client may end it before.
     ///
     /// # Errors
@@ -147,6 +163,7 @@ impl<'a, T: ?Sized> Reply<'a, T> {
         let deferred = Deferred {
             local: Rc::clone(&self.site.runtime.local),
             call,
+            deadline: self.site.deadline,
             coder: self.coder,
             answered: false,
         };
@@ -212,6 +229,7 @@ fn dropped() -> Status {
 pub struct Deferred<T: ?Sized> {
     local: Rc<Local>,
     call: Id,
+    deadline: Option<Instant>,
     coder: Coder<T>,
     answered: bool,
 }
@@ -250,6 +268,56 @@ impl<T: ?Sized> Deferred<T> {
             Ok(value) => self.send(value),
             Err(status) => self.fail(status),
         }
+    }
+
+    /// A channel to another server, as [`Reply::channel`] gives it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn channel(&self, address: &str) -> Result<Channel, Status> {
+        self.local.channel(address, self.deadline)
+    }
+
+    /// Calls another server, and goes on with `then` when the answer is there, on this thread. The nested call
+    /// inherits the deadline of the call that is served; when that one ends before, the nested one is cancelled and
+    /// `then` is dropped. `channel` has to come from [`channel`](Self::channel) or [`Reply::channel`] of this engine;
+    /// with another one the call that is served ends with FAILED_PRECONDITION.
+    pub fn call<C, Q, R>(
+        self,
+        channel: &Channel,
+        methods: &'static [Method],
+        index: u32,
+        request: &Q,
+        options: &CallOptions<'_>,
+        then: impl FnOnce(Self, Result<Response<C, R>, Status>) + 'static,
+    ) where
+        C: Codec<Q> + Codec<R>,
+        Q: ?Sized,
+        R: ?Sized,
+        T: 'static,
+    {
+        if self.is_cancelled() {
+            return;
+        }
+        let is_own = self.local.inlet().is_some_and(|it| channel.is_of(it));
+        if !is_own || index as usize >= methods.len() {
+            let text = "a nested call needs a channel of its own engine and a method of the list";
+            return self.fail(Status::of(Code::FailedPrecondition, text));
+        }
+        let (local, call) = (Rc::clone(&self.local), self.call);
+        let first = Some(encoded::<C, Q>(request));
+        let channel = channel.until(self.deadline);
+        let request = channel.request(methods, index, first, true, options, false);
+        let over = Arc::clone(&request);
+        let then = Continuation::new(move |_cx, answer| {
+            over.end(Answer::of(Status::OK));
+            then(self, answer.decode());
+        });
+        let pending = Pending {
+            request,
+            then: Some(then),
+        };
+        local.wish(call, Wish::Call(Box::new(pending)));
     }
 
     /// Whether nobody waits any more: the client cancelled, the deadline passed, or the connection is gone.

@@ -8,14 +8,17 @@
 //! Bound: a sender stops at [`SENDER_BYTES_MAX`], a deferred reply is one message, and both belong to one of the
 //! node's calls.
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 use core::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use ringway_buf::{Id, Pools, Slice};
+use ringway_buf::{Id, Instant, Pools, Slice};
 use ringway_call::{Code, Status};
 
+use crate::client::Channel;
+use crate::client::inlet::Inlet;
+use crate::client::remote::Pending;
 use crate::executor::Bell;
 use crate::worker::Workers;
 
@@ -25,6 +28,9 @@ const COPY_BYTES_MAX: usize = 8 * 1024;
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes one sender may write ahead of the node.
 pub(crate) const SENDER_BYTES_MAX: usize = 64 * 1024;
+
+/// Servers that the handlers of one engine may name.
+const CHANNELS_MAX: usize = 1024;
 
 /// A message on its way from a handler's end to its connection.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ pub(crate) enum Wish {
     Fail(Status),
     /// A received message was taken: so many bytes of credit go back.
     Grant(u32),
+    /// Make a nested call, whose continuation answers this one.
+    Call(Box<Pending>),
 }
 
 /// All wishes of one round, in order.
@@ -67,6 +75,12 @@ pub(crate) struct Local {
     pools: RefCell<Option<Rc<Pools>>>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) workers: Option<Arc<Workers>>,
+    /// Nested calls on their way to the clients of this node; one for each of its calls at most.
+    nested: RefCell<Vec<Pending>>,
+    /// The way to the clients of this node; empty without an engine.
+    inlet: OnceCell<Arc<Inlet>>,
+    /// Servers that handlers named.
+    channels: RefCell<Vec<(Box<str>, Channel)>>,
     /// Answers from other threads; one for each remote reply at most.
     pub(crate) remote: Arc<Mutex<Vec<(Id, RemoteAnswer)>>>,
 }
@@ -80,8 +94,64 @@ impl Local {
             pools: RefCell::new(None),
             bell,
             workers,
+            nested: RefCell::default(),
+            inlet: OnceCell::new(),
+            channels: RefCell::default(),
             remote: Arc::default(),
         })
+    }
+
+    /// Handlers call through the clients behind this inlet.
+    pub(crate) fn set_inlet(&self, inlet: Arc<Inlet>) {
+        self.inlet.get_or_init(|| inlet);
+    }
+
+    pub(crate) fn inlet(&self) -> Option<&Arc<Inlet>> {
+        self.inlet.get()
+    }
+
+    /// A server that a handler calls, over the engine that runs it. The same address gives the same connection.
+    pub(crate) fn channel(
+        &self,
+        address: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Channel, Status> {
+        let failed = |text| Status::of(Code::FailedPrecondition, text);
+        let inlet = self
+            .inlet()
+            .ok_or_else(|| failed("no engine runs this handler; use `Channel::connect`"))?;
+        let mut known = self.channels.borrow_mut();
+        if let Some((_, channel)) = known.iter().find(|(name, _)| **name == *address) {
+            return Ok(channel.until(deadline));
+        }
+        if known.len() >= CHANNELS_MAX {
+            return Err(failed("too many servers are named by handlers"));
+        }
+        let channel = Channel::of_handler(address, inlet)?;
+        known.push((address.into(), channel.clone()));
+        Ok(channel.until(deadline))
+    }
+
+    /// Hands a nested call on.
+    pub(crate) fn nest(&self, pending: Pending) {
+        self.nested.borrow_mut().push(pending);
+    }
+
+    /// Whether the node's clients have something to take.
+    #[inline]
+    pub(crate) fn has_calls(&self) -> bool {
+        !self.nested.borrow().is_empty() || self.inlet().is_some_and(|inlet| inlet.has_work())
+    }
+
+    pub(crate) fn take_nested(&self) -> Vec<Pending> {
+        self.nested.take()
+    }
+
+    /// The node ends: replies that wait in here hold it.
+    pub(crate) fn clear(&self) {
+        drop(self.staged.take());
+        drop(self.nested.take());
+        drop(self.channels.take());
     }
 
     pub(crate) fn adopt_pools(&self, pools: &Rc<Pools>) {

@@ -1,3 +1,3 @@
 //! The atomics of this crate, in one place.
 
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

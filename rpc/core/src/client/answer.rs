@@ -4,8 +4,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
 
-use ringway_buf::Slice;
-use ringway_call::{Code, Metadata, Status};
+use ringway_buf::{Instant, Slice};
+use ringway_call::{Code, Metadata, Open, Status};
 
 use crate::Codec;
 
@@ -40,6 +40,22 @@ impl Default for CallOptions<'_> {
 }
 
 impl CallOptions<'_> {
+    /// The call as the machine opens it.
+    #[inline]
+    pub(crate) fn open(&self, method: u32, now: Instant) -> Open<'_> {
+        Open {
+            method,
+            deadline: self.timeout.map(|timeout| now + timeout),
+            priority: self.priority,
+            attempt: 0,
+            idempotent: self.idempotent,
+            one_way: false,
+            compress: self.compress,
+            metadata: self.metadata,
+            end: true,
+        }
+    }
+
     /// An ordinary call that ends after `timeout`.
     #[must_use]
     pub fn timeout(timeout: Duration) -> Self {

@@ -1,4 +1,5 @@
-//! The face for other threads: a channel is `Send`, cheap to clone, blocking or `async` on any runtime.
+//! The face for other threads and for handlers: a channel is `Send`, cheap to clone, blocking or `async` on any
+//! runtime.
 
 use core::future::Future;
 use core::marker::PhantomData;
@@ -9,17 +10,31 @@ use std::thread::JoinHandle;
 
 use ringway_buf::Instant;
 use ringway_call::{Code, Status};
-use ringway_engine::{Config, Handle, block_on};
+use ringway_engine::{Address, Config, Handle, block_on};
 
+use super::Clients;
 use super::answer::{Answer, CallOptions, Response};
-use super::remote::{Command, Connecting, Inlet, Request, Settings};
-use super::{Clients, Target};
+use super::inlet::{Command, Inlet, Note, Place};
+use super::request::{Request, Settings};
 use crate::codec::Codec;
+use crate::executor::{is_within_handler, would_block};
 use crate::node::Node;
 use crate::rpc_config;
 use crate::service::Method;
 
 /// An engine on a thread of its own, for channels. Cheap to clone; the last clone or channel ends it.
+///
+/// One engine serves many channels and threads; more of them help when its core is full, not before. [`Channel::connect`]
+/// shares one for the whole process; this is for settings of one's own.
+///
+/// ```
+/// use ringway_engine::{Config, Idle};
+/// use ringway_rpc::ClientEngine;
+///
+/// let engine = ClientEngine::start(|| Config::default().idle(Idle::Park))?;
+/// let channel = engine.channel("tcp://127.0.0.1:9")?;
+/// # Ok::<(), ringway_rpc::Status>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClientEngine(Arc<Running>);
 
@@ -43,13 +58,25 @@ impl Drop for Running {
 }
 
 impl ClientEngine {
-    /// Starts an engine; `config` is called on its thread.
+    /// Starts an engine; `config` is called on its thread. Calls are offered in any case.
     ///
     /// # Errors
     /// FAILED_PRECONDITION: the thread or the engine can't start; the text names the fix.
     pub fn start(config: impl FnOnce() -> Config + Send + 'static) -> Result<Self, Status> {
+        Self::start_with(config, Clients::default)
+    }
+
+    /// Like [`start`](Self::start), with limits and compressors of one's own; `clients` is called on the engine's
+    /// thread.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        config: impl FnOnce() -> Config + Send + 'static,
+        clients: impl FnOnce() -> Clients + Send + 'static,
+    ) -> Result<Self, Status> {
         let failed = |why: &str| Status::new(Code::FailedPrecondition, why);
-        let inlet = Inlet::new();
+        let inlet = Inlet::new(None);
         let shared = Arc::clone(&inlet);
         let (report, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -59,14 +86,12 @@ impl ClientEngine {
                     Ok(engine) => engine,
                     Err(error) => return drop(report.send(Err(error.to_string()))),
                 };
-                let clients = Clients::default().with_inlet(Arc::clone(&shared));
+                // Dropped on every way out of here: then nobody waits any more.
+                let clients = clients().with_inlet(Arc::clone(&shared));
                 let mut node = Node::clients_only(clients);
                 shared.open(engine.handle());
                 drop(report.send(Ok(engine.handle())));
                 engine.run(&mut node);
-                drop(node);
-                drop(engine);
-                shared.close();
             })
             .map_err(|error| failed(&format!("starting the client's thread: {error}")))?;
         let handle = match started.recv() {
@@ -96,97 +121,188 @@ impl ClientEngine {
         Ok(engine)
     }
 
-    /// A channel to a server over this engine. Does not wait for the connection.
+    /// A channel to a server over this engine. Does not wait for the connection. A host's name is resolved here,
+    /// which may block; the engine keeps to the address that was found.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT: the address can't be read; UNAVAILABLE: the engine is overwhelmed or gone.
+    /// INVALID_ARGUMENT: the address can't be read or resolved; UNAVAILABLE or RESOURCE_EXHAUSTED: the engine is
+    /// gone or overwhelmed.
     pub fn channel(&self, address: &str) -> Result<Channel, Status> {
-        let connecting = Arc::new(Connecting::default());
-        let command = Command::Connect(address.to_owned(), Arc::clone(&connecting));
-        let inlet = &self.0.inlet;
-        inlet.push(command).map_err(|_back| {
-            Status::of(Code::Unavailable, "the client's engine is gone or full")
-        })?;
-        let target = connecting
-            .wait()
-            .map_err(|error| Status::new(Code::InvalidArgument, &error.to_string()))?;
-        Ok(Channel(Arc::new(Open {
-            engine: self.clone(),
-            target,
-        })))
+        let address = Address::resolve(address).map_err(|error| unreadable(&error))?;
+        let inlet = Arc::clone(&self.0.inlet);
+        Channel::new(address, inlet, Some(self.clone()))
     }
+
+    /// A handle of the engine, for its counters.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+}
+
+#[cold]
+fn unreadable(error: &dyn core::fmt::Display) -> Status {
+    Status::new(Code::InvalidArgument, &error.to_string()).not_started()
 }
 
 /// A client's view of one server: `Send + Sync`, cheap to clone.
 ///
-/// Calls go through the engine of a [`ClientEngine`], which keeps the connection and makes it anew when it breaks.
-/// Every call is a future for any executor, and [`Call::wait`] blocks for it.
+/// Calls go through an engine, which keeps the connection and makes it anew when it breaks. Every call is a future
+/// for any executor, and its `wait` blocks for it. Making a call never waits: what can't go out yet waits in the
+/// engine, within bounds, and what exceeds them is refused.
+///
+/// ```
+/// use ringway_rpc::{CallOptions, Channel, Kind, Method, Raw};
+/// # use ringway_rpc::{IncomingCall, Server, Service, ServiceInfo};
+/// # struct Echo;
+/// # static INFO: ServiceInfo =
+/// #     ServiceInfo { name: "demo.Echo", methods: METHODS, descriptors: &[] };
+/// # impl Service for Echo {
+/// #     fn info(&self) -> &'static ServiceInfo { &INFO }
+/// #     fn call(&mut self, call: IncomingCall<'_, '_>) {
+/// #         call.inline::<Raw, [u8], [u8]>(|_call, request, reply| reply.send(request));
+/// #     }
+/// # }
+/// # let server = Server::builder().service(|| Echo).shards(1, &["tcp://127.0.0.1:0"])?;
+/// # let address = server.addresses()[0].to_string();
+///
+/// // Usually generated, and wrapped in a client with a function for each method.
+/// static METHODS: &[Method] = &[Method::new("demo.Echo/Say", Kind::Unary, 0, 0)];
+///
+/// let channel = Channel::connect(&address)?;
+/// let call = channel.call::<Raw, [u8], [u8]>(METHODS, 0, b"hello", &CallOptions::default());
+/// let answer = call.wait()?; // or `call.await?`
+/// assert_eq!(answer.bytes(), b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Channel(Arc<Open>);
+pub struct Channel {
+    open: Arc<Open>,
+    /// When the call ends whose handler calls here.
+    deadline: Option<Instant>,
+}
 
 #[derive(Debug)]
-struct Open {
-    engine: ClientEngine,
-    target: Target,
+pub(crate) struct Open {
+    inlet: Arc<Inlet>,
+    place: Arc<Place>,
+    /// `None`: the engine that runs the handler.
+    engine: Option<ClientEngine>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // If the queue is full the connection stays until the engine ends.
-        drop(self.engine.0.inlet.push(Command::Disconnect(self.target)));
+        self.inlet.note(Note::Leave(Arc::clone(&self.place)));
     }
 }
 
 impl Channel {
-    /// A channel over the process's shared client engine. Does not wait for the connection.
+    /// A channel over the process's shared client engine. Does not wait for the connection. A host's name is
+    /// resolved here, which may block.
     ///
     /// # Errors
-    /// As [`ClientEngine::channel`].
+    /// As [`ClientEngine::channel`], and FAILED_PRECONDITION when that engine can't be started.
     pub fn connect(address: &str) -> Result<Self, Status> {
         ClientEngine::shared()?.channel(address)
     }
 
-    fn inlet(&self) -> &Arc<Inlet> {
-        &self.0.engine.0.inlet
+    fn new(
+        address: Address,
+        inlet: Arc<Inlet>,
+        engine: Option<ClientEngine>,
+    ) -> Result<Self, Status> {
+        let place = Place::new(address.to_string());
+        inlet.push(Command::Connect(Arc::clone(&place)))?;
+        let open = Open {
+            inlet,
+            place,
+            engine,
+        };
+        Ok(Self {
+            open: Arc::new(open),
+            deadline: None,
+        })
     }
 
-    fn submit(
+    /// A channel over the engine that runs the handler. Nothing is resolved: that would block it.
+    pub(crate) fn of_handler(address: &str, inlet: &Arc<Inlet>) -> Result<Self, Status> {
+        let address: Address = address.parse().map_err(|error| {
+            let error: ringway_engine::AddressError = error;
+            unreadable(&error)
+        })?;
+        Self::new(address, Arc::clone(inlet), None)
+    }
+
+    /// The same channel for the calls of a handler whose own call ends at `deadline`.
+    pub(crate) fn until(&self, deadline: Option<Instant>) -> Self {
+        Self {
+            open: Arc::clone(&self.open),
+            deadline,
+        }
+    }
+
+    /// The address that is called, as the engine has it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.open.place.address
+    }
+
+    pub(crate) fn is_of(&self, inlet: &Arc<Inlet>) -> bool {
+        Arc::ptr_eq(&self.open.inlet, inlet)
+    }
+
+    pub(crate) fn inlet(&self) -> &Arc<Inlet> {
+        &self.open.inlet
+    }
+
+    /// A call, not yet under way.
+    pub(crate) fn request(
         &self,
         methods: &'static [Method],
         index: u32,
         first: Option<Vec<u8>>,
         end: bool,
         options: &CallOptions<'_>,
+        one_way: bool,
     ) -> Arc<Request> {
+        let method = methods.get(index as usize);
+        // Another thread's call counts from now, even if its engine is slow to take it; one of a handler counts by
+        // the clock of its engine, which takes it in the same turn and may be simulated.
+        let own = self.open.engine.is_some();
+        let at = |timeout| Instant::monotonic() + timeout;
+        let deadline = options.timeout.filter(|_| own).map(at);
+        let deadline = [deadline, self.deadline].into_iter().flatten().min();
         let settings = Settings {
-            target: self.0.target,
+            place: Arc::clone(&self.open.place),
             methods,
             index,
-            deadline: options
-                .timeout
-                .map(|timeout| Instant::monotonic() + timeout),
             metadata: options.metadata.into(),
             priority: options.priority,
             wait_for_ready: options.wait_for_ready,
-            idempotent: options.idempotent,
+            idempotent: options.idempotent || method.is_some_and(|it| it.idempotent),
             compress: options.compress,
+            one_way,
+            timeout: options.timeout.filter(|_| !own),
         };
-        let request = Request::new(settings, first, end);
-        if self
-            .inlet()
-            .push(Command::Open(Arc::clone(&request)))
-            .is_err()
-        {
-            let status = Status::of(
-                Code::ResourceExhausted,
-                "the client's engine is gone, or its queue is full",
-            );
-            request.end(Answer::of(status.not_started()));
+        let keep = one_way.then(|| self.clone());
+        Request::new(settings, deadline, first, end, keep)
+    }
+
+    fn submit(&self, request: Arc<Request>) -> Arc<Request> {
+        let is_known = (request.settings.index as usize) < request.settings.methods.len();
+        let pushed = if is_known {
+            self.inlet().push(Command::Open(Arc::clone(&request)))
+        } else {
+            let text = "the list of methods is shorter than the index";
+            Err(Status::of(Code::InvalidArgument, text).not_started())
+        };
+        if let Err(status) = pushed {
+            request.end(Answer::of(status));
         }
         request
     }
 
-    /// Calls the method at `index` of `methods`; the future resolves to the answer.
+    /// Calls the method at `index` of `methods`; the future resolves to the answer. Dropping it gives the call up.
     pub fn call<C, Q, R>(
         &self,
         methods: &'static [Method],
@@ -199,17 +315,34 @@ impl Channel {
         Q: ?Sized,
         R: ?Sized,
     {
+        let first = Some(encoded::<C, Q>(request));
+        let request = self.request(methods, index, first, true, options, false);
         Call {
-            request: self.submit(
-                methods,
-                index,
-                Some(encoded::<C, Q>(request)),
-                true,
-                options,
-            ),
+            request: self.submit(request),
             channel: self.clone(),
             done: false,
             types: PhantomData,
+        }
+    }
+
+    /// Makes a call that nobody answers. The future resolves when the request is accepted for sending, or to why it
+    /// surely does not start; dropping it does not take the call back.
+    pub fn one_way<C, Q>(
+        &self,
+        methods: &'static [Method],
+        index: u32,
+        request: &Q,
+        options: &CallOptions<'_>,
+    ) -> OneWay
+    where
+        C: Codec<Q>,
+        Q: ?Sized,
+    {
+        let first = Some(encoded::<C, Q>(request));
+        let request = self.request(methods, index, first, true, options, true);
+        OneWay {
+            request: self.submit(request),
+            inlet: Arc::clone(self.inlet()),
         }
     }
 
@@ -228,7 +361,8 @@ impl Channel {
         R: ?Sized,
     {
         let first = first.map(encoded::<C, Q>);
-        let request = self.submit(methods, index, first, end, options);
+        let request = self.request(methods, index, first, end, options, false);
+        let request = self.submit(request);
         let outgoing = Outgoing {
             request: Arc::clone(&request),
             inlet: Arc::clone(self.inlet()),
@@ -244,13 +378,21 @@ impl Channel {
     }
 }
 
-fn encoded<C: Codec<Q>, Q: ?Sized>(value: &Q) -> Vec<u8> {
+pub(crate) fn encoded<C: Codec<Q>, Q: ?Sized>(value: &Q) -> Vec<u8> {
     let mut bytes = vec![0; C::encoded_len(value)];
     C::encode(value, &mut bytes);
     bytes
 }
 
-/// A unary call under way. Dropping it gives the call up.
+/// Blocks for a future, unless that would stop the engine that has to make it ready.
+fn wait_for<T>(future: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    if is_within_handler() {
+        return Err(would_block());
+    }
+    block_on(future)
+}
+
+/// A unary call under way. Dropping it gives the call up: its handler is cancelled.
 #[must_use = "a call that is dropped is cancelled"]
 pub struct Call<C, R: ?Sized> {
     request: Arc<Request>,
@@ -268,12 +410,12 @@ impl<C, R: ?Sized> core::fmt::Debug for Call<C, R> {
 }
 
 impl<C: Codec<R>, R: ?Sized> Call<C, R> {
-    /// Blocks for the answer. Not for the engine's own thread, nor for an executor's.
+    /// Blocks for the answer. Not for an executor's threads.
     ///
     /// # Errors
-    /// The status that the call ended with.
+    /// The status that the call ended with; FAILED_PRECONDITION inside a handler, which has to await it.
     pub fn wait(self) -> Result<Response<C, R>, Status> {
-        block_on(self)
+        wait_for(self)
     }
 }
 
@@ -281,7 +423,7 @@ impl<C: Codec<R>, R: ?Sized> Future for Call<C, R> {
     type Output = Result<Response<C, R>, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = core::task::ready!(self.request.poll_answer(cx));
+        let answer = core::task::ready!(self.request.poll_answer(self.channel.inlet(), cx));
         self.done = true;
         Poll::Ready(answer.decode())
     }
@@ -292,6 +434,40 @@ impl<C, R: ?Sized> Drop for Call<C, R> {
         if !self.done {
             self.request.cancel(self.channel.inlet());
         }
+    }
+}
+
+/// A call that nobody answers, on its way out. Resolves when it is accepted for sending; may be dropped at any time.
+pub struct OneWay {
+    request: Arc<Request>,
+    inlet: Arc<Inlet>,
+}
+
+impl core::fmt::Debug for OneWay {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OneWay").finish_non_exhaustive()
+    }
+}
+
+impl OneWay {
+    /// Blocks until it is accepted for sending.
+    ///
+    /// # Errors
+    /// Why it surely does not start; FAILED_PRECONDITION inside a handler, which has to await it (or drop it).
+    pub fn wait(self) -> Result<(), Status> {
+        wait_for(self)
+    }
+}
+
+impl Future for OneWay {
+    type Output = Result<(), Status>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = core::task::ready!(self.request.poll_answer(&self.inlet, cx));
+        Poll::Ready(match answer.status {
+            status if status.is_ok() => Ok(()),
+            status => Err(status),
+        })
     }
 }
 
@@ -309,22 +485,38 @@ impl<C, Q: ?Sized> core::fmt::Debug for Outgoing<C, Q> {
 }
 
 impl<C: Codec<Q>, Q: ?Sized> Outgoing<C, Q> {
-    /// Sends a message; waits while too much is unsent.
+    /// Sends a message; waits while 256 KiB are unsent (the server gives no credit, or there is no connection yet).
     ///
     /// # Errors
-    /// The call is over; its answer tells how.
+    /// CANCELLED: the call is over; its answer tells how.
     pub async fn send(&mut self, message: &Q) -> Result<(), Status> {
         core::future::poll_fn(|cx| self.request.poll_room(cx)).await?;
         self.request.send(&self.inlet, encoded::<C, Q>(message));
         Ok(())
     }
 
-    /// Like [`send`](Self::send), blocking.
+    /// Sends a message if there is room now; `Ok(false)` if not.
     ///
     /// # Errors
     /// As [`send`](Self::send).
+    pub fn try_send(&mut self, message: &Q) -> Result<bool, Status> {
+        let cx = Context::from_waker(core::task::Waker::noop());
+        match self.request.poll_room(&cx) {
+            Poll::Ready(room) => {
+                room?;
+                self.request.send(&self.inlet, encoded::<C, Q>(message));
+                Ok(true)
+            }
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Like [`send`](Self::send), blocking.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); FAILED_PRECONDITION inside a handler.
     pub fn send_wait(&mut self, message: &Q) -> Result<(), Status> {
-        block_on(self.send(message))
+        wait_for(self.send(message))
     }
 
     /// Says that no more follows.
@@ -354,7 +546,8 @@ impl<C, R: ?Sized> core::fmt::Debug for Incoming<C, R> {
 }
 
 impl<C: Codec<R>, R> Incoming<C, R> {
-    /// The next message; `None` after the last one of a call that went well.
+    /// The next message; `None` after the last one of a call that went well. A message that is taken gives the
+    /// server credit for another. The one answer to a client's stream comes as its only message.
     ///
     /// # Errors
     /// The status that the call ended with, or INTERNAL when a message can't be decoded.
@@ -362,17 +555,21 @@ impl<C: Codec<R>, R> Incoming<C, R> {
         if self.done {
             return Ok(None);
         }
-        let came =
-            core::future::poll_fn(|cx| self.request.poll_message(self.channel.inlet(), cx)).await;
-        match came {
-            Ok(message) => C::decode_owned(&message)
+        let inlet = self.channel.inlet();
+        let came = core::future::poll_fn(|cx| self.request.poll_message(inlet, cx)).await;
+        let decode = |message: &[u8]| {
+            C::decode_owned(message)
                 .map(Some)
-                .map_err(super::answer::undecodable),
+                .map_err(super::answer::undecodable)
+        };
+        match came {
+            Ok(message) => decode(&message),
             Err(answer) => {
                 self.done = true;
-                match answer {
-                    Answer { status, .. } if !status.is_ok() => Err(status),
-                    _ => Ok(None),
+                match answer.message {
+                    _ if !answer.status.is_ok() => Err(answer.status),
+                    Some(message) => decode(&message),
+                    None => Ok(None),
                 }
             }
         }
@@ -381,17 +578,18 @@ impl<C: Codec<R>, R> Incoming<C, R> {
     /// Like [`next`](Self::next), blocking.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// As [`next`](Self::next); FAILED_PRECONDITION inside a handler.
     pub fn next_wait(&mut self) -> Result<Option<R>, Status> {
-        block_on(self.next())
+        wait_for(self.next())
     }
 
-    /// The one answer to a client's stream.
+    /// The one answer to a client's stream. Messages of an answering stream are let go.
     ///
     /// # Errors
     /// The status that the call ended with.
     pub async fn answer(mut self) -> Result<Response<C, R>, Status> {
-        let answer = core::future::poll_fn(|cx| self.request.poll_answer(cx)).await;
+        let inlet = self.channel.inlet();
+        let answer = core::future::poll_fn(|cx| self.request.poll_answer(inlet, cx)).await;
         self.done = true;
         answer.decode()
     }
@@ -399,9 +597,9 @@ impl<C: Codec<R>, R> Incoming<C, R> {
     /// Like [`answer`](Self::answer), blocking.
     ///
     /// # Errors
-    /// As [`answer`](Self::answer).
+    /// As [`answer`](Self::answer); FAILED_PRECONDITION inside a handler.
     pub fn answer_wait(self) -> Result<Response<C, R>, Status> {
-        block_on(self.answer())
+        wait_for(self.answer())
     }
 }
 

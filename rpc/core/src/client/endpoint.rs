@@ -2,17 +2,20 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
+use ringway_buf::Instant;
 use ringway_call::{Binding, Bound, Code, Status};
 use ringway_engine::ConnectionId;
 
-use super::remote::Request;
+use super::remote::Pending;
+use crate::service::Method;
 
 /// First wait after a failed attempt; it doubles with each.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Calls of other threads that may wait for a connection, per server.
+/// A connection that lived shorter than this has not worked: the next attempt waits as after a failed one.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
+/// Calls that may wait for a connection or for room on it, per server.
 pub(crate) const WAITING_MAX: usize = 1024;
 
 /// Where an endpoint stands.
@@ -33,8 +36,12 @@ pub(crate) struct Endpoint {
     pub(crate) methods: Vec<Binding>,
     /// The server's last word about each.
     pub(crate) bound: Vec<Option<Bound>>,
-    /// Calls of other threads that wait for the connection, oldest first.
-    pub(crate) waiting: VecDeque<Arc<Request>>,
+    /// Services that were bound whole, and the index of their first method.
+    pub(crate) services: Vec<(&'static [Method], u32)>,
+    /// Calls that wait for the connection, oldest first.
+    pub(crate) waiting: VecDeque<Pending>,
+    /// Since when calls can go there.
+    ready_since: Instant,
     /// Failed attempts in a row.
     failures: u32,
     /// Why the last attempt failed.
@@ -50,7 +57,9 @@ impl Endpoint {
             state: connection.map_or(State::Failing, State::Connecting),
             methods: Vec::new(),
             bound: Vec::new(),
+            services: Vec::new(),
             waiting: VecDeque::new(),
+            ready_since: Instant::ZERO,
             failures: 0,
             trouble: None,
             closing: false,
@@ -70,10 +79,19 @@ impl Endpoint {
         matches!(self.state, State::Connecting(it) | State::Ready(it) if it == connection)
     }
 
-    pub(crate) fn succeeded(&mut self, connection: ConnectionId) {
+    pub(crate) fn succeeded(&mut self, connection: ConnectionId, now: Instant) {
         self.state = State::Ready(connection);
-        self.failures = 0;
+        self.ready_since = now;
         self.trouble = None;
+    }
+
+    /// Its connection was ready and is gone, or goes: whether to try again at once.
+    pub(crate) fn has_worked(&mut self, now: Instant) -> bool {
+        let proven = now - self.ready_since >= PROVEN_AFTER;
+        if proven {
+            self.failures = 0;
+        }
+        proven
     }
 
     /// An attempt failed: how long to wait before the next one. `random` spreads many clients.

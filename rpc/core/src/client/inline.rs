@@ -3,13 +3,14 @@
 use core::time::Duration;
 
 use ringway_buf::{Instant, Slice};
-use ringway_call::{Body, Code, Refused, Status};
-use ringway_engine::{Config, Engine};
+use ringway_call::{Body, Code, Open, Refused, Status};
+use ringway_engine::{Address, Config, Engine};
 
 use super::answer::{Answer, CallOptions, Response};
 use super::session::{CallKey, Waiter};
 use super::{Clients, Happening, Target};
 use crate::codec::Codec;
+use crate::executor::{is_within_handler, would_block};
 use crate::node::Node;
 use crate::reply::Coded;
 use crate::service::Method;
@@ -18,8 +19,35 @@ use crate::{coder::Coder, rpc_config};
 /// A client that owns its engine: `!Send`, one thread, no queue, no wake-up.
 ///
 /// A call encodes its request straight into the connection's batch and turns the engine until the answer is there;
-/// the answer is read where it was received. In steady state that is no allocation and no copy. It can't be
-/// called from a handler: only the owner of the engine turns it.
+/// the answer is read where it was received. In steady state that is no allocation and no copy. While it waits it
+/// blocks its thread (or spins, by the engine's idle policy), so inside a handler it refuses: what would wait answers
+/// FAILED_PRECONDITION.
+///
+/// Two ways to use it: [`call`](Self::call) for one at a time; [`start`](Self::start) and
+/// [`next_answer`](Self::next_answer) or [`finish`](Self::finish) for many at once.
+///
+/// ```
+/// use ringway_rpc::{CallOptions, InlineChannel, Kind, Method, Raw};
+/// # use ringway_rpc::{IncomingCall, Server, Service, ServiceInfo};
+/// # struct Echo;
+/// # static INFO: ServiceInfo =
+/// #     ServiceInfo { name: "demo.Echo", methods: METHODS, descriptors: &[] };
+/// # impl Service for Echo {
+/// #     fn info(&self) -> &'static ServiceInfo { &INFO }
+/// #     fn call(&mut self, call: IncomingCall<'_, '_>) {
+/// #         call.inline::<Raw, [u8], [u8]>(|_call, request, reply| reply.send(request));
+/// #     }
+/// # }
+/// # let server = Server::builder().service(|| Echo).shards(1, &["tcp://127.0.0.1:0"])?;
+/// # let address = server.addresses()[0].to_string();
+/// static METHODS: &[Method] = &[Method::new("demo.Echo/Say", Kind::Unary, 0, 0)];
+///
+/// let mut channel = InlineChannel::connect(&address)?;
+/// let say = channel.bind(METHODS)?;
+/// let answer = channel.call::<Raw, [u8], [u8]>(say, b"hello", &CallOptions::default())?;
+/// assert_eq!(answer.bytes(), b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct InlineChannel {
     engine: Engine,
@@ -27,14 +55,16 @@ pub struct InlineChannel {
     target: Target,
 }
 
-/// How long connecting may take before [`InlineChannel::connect`] gives up.
+/// How long connecting, and agreeing on methods, may take before this gives up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl InlineChannel {
-    /// Connects to a server and waits until calls can go there. Blocks.
+    /// Connects to a server and waits until calls can go there. Blocks. A host's name is resolved here; the engine
+    /// keeps to the address that was found.
     ///
     /// # Errors
-    /// UNAVAILABLE with the reason; FAILED_PRECONDITION when the engine can't start.
+    /// UNAVAILABLE with the reason; INVALID_ARGUMENT when the address can't be read; FAILED_PRECONDITION when the
+    /// engine can't start, and inside a handler.
     pub fn connect(address: &str) -> Result<Self, Status> {
         Self::connect_with(rpc_config(), address)
     }
@@ -55,33 +85,64 @@ impl InlineChannel {
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub fn with_engine(mut engine: Engine, mut node: Node, address: &str) -> Result<Self, Status> {
-        let target = node
-            .clients()
-            .connect(&mut engine.context(), address)
-            .map_err(|error| Status::new(Code::Unavailable, &error.to_string()))?;
-        let mut channel = Self {
-            engine,
-            node,
-            target,
-        };
+    pub fn with_engine(engine: Engine, node: Node, address: &str) -> Result<Self, Status> {
+        let mut channel = Self::connect_later(engine, node, address)?;
+        let target = channel.target;
         let until = channel.engine.now() + CONNECT_TIMEOUT;
         while !channel.node.clients().is_ready(target) {
             if let Some(trouble) = channel.node.clients().trouble(target) {
                 return Err(trouble);
             }
-            if channel.engine.now() >= until {
-                let text = format!("{address}: no answer within {CONNECT_TIMEOUT:?}");
-                return Err(Status::new(Code::Unavailable, &text));
-            }
-            channel.turn(Some(CONNECT_TIMEOUT));
+            channel.turn_until(until, || format!("{address}: no answer"))?;
         }
         Ok(channel)
     }
 
-    /// Turns the engine under its idle policy until something happened, or `limit` passed.
+    /// Like [`with_engine`](Self::with_engine), but does not wait: for loops of one's own, which turn the engine
+    /// until [`is_ready`](Self::is_ready).
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT: the address can't be read; RESOURCE_EXHAUSTED: no room for the connection.
+    pub fn connect_later(
+        mut engine: Engine,
+        mut node: Node,
+        address: &str,
+    ) -> Result<Self, Status> {
+        let target = connect(&mut engine, &mut node, address)?;
+        Ok(Self {
+            engine,
+            node,
+            target,
+        })
+    }
+
+    /// Turns the engine until something happened, at most until `until`.
+    fn turn_until(&mut self, until: Instant, what: impl FnOnce() -> String) -> Result<(), Status> {
+        let now = self.engine.now();
+        if now >= until {
+            let text = format!("{} within {CONNECT_TIMEOUT:?}", what());
+            return Err(Status::new(Code::Unavailable, &text).not_started());
+        }
+        self.wait(Some(until - now))
+    }
+
+    /// Turns the engine, unless a handler runs on this thread.
+    #[inline]
+    fn wait(&mut self, limit: Option<Duration>) -> Result<(), Status> {
+        if is_within_handler() {
+            return Err(would_block());
+        }
+        self.engine.wait(&mut self.node, limit);
+        Ok(())
+    }
+
+    /// Turns the engine under its idle policy until something happened, or `limit` passed; how much happened. Does
+    /// nothing inside a handler.
     #[inline]
     pub fn turn(&mut self, limit: Option<Duration>) -> u32 {
+        if is_within_handler() {
+            return 0;
+        }
         self.engine.wait(&mut self.node, limit)
     }
 
@@ -97,15 +158,12 @@ impl InlineChannel {
         self.target
     }
 
-    /// Names one more server; the same engine calls it.
+    /// Names one more server; the same engine calls it. Does not wait for the connection.
     ///
     /// # Errors
-    /// The address can't be read.
+    /// As [`connect_later`](Self::connect_later).
     pub fn add(&mut self, address: &str) -> Result<Target, Status> {
-        self.node
-            .clients()
-            .connect(&mut self.engine.context(), address)
-            .map_err(|error| Status::new(Code::Unavailable, &error.to_string()))
+        connect(&mut self.engine, &mut self.node, address)
     }
 
     /// Whether calls can go to a server now.
@@ -116,7 +174,8 @@ impl InlineChannel {
     /// Agrees with the server on the methods of a service; the index of the first. Blocks for one round trip.
     ///
     /// # Errors
-    /// UNIMPLEMENTED or FAILED_PRECONDITION: the server lacks one, or has it in another shape.
+    /// UNIMPLEMENTED or FAILED_PRECONDITION: the server lacks one, or has it in another shape; UNAVAILABLE: it can't
+    /// be reached.
     pub fn bind(&mut self, methods: &[Method]) -> Result<u32, Status> {
         self.bind_at(self.target, methods)
     }
@@ -126,8 +185,8 @@ impl InlineChannel {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_at(&mut self, target: Target, methods: &[Method]) -> Result<u32, Status> {
-        let cx = &mut self.engine.context();
-        let first = self.node.clients().bind(cx, target, methods)?;
+        let first = self.bind_later(target, methods)?;
+        let until = self.engine.now() + CONNECT_TIMEOUT;
         for method in (first..).take(methods.len()) {
             loop {
                 match self.node.clients().bound(target, method) {
@@ -138,10 +197,19 @@ impl InlineChannel {
                 if let Some(trouble) = self.node.clients().trouble(target) {
                     return Err(trouble);
                 }
-                self.turn(None);
+                self.turn_until(until, || "no word about the methods".to_owned())?;
             }
         }
         Ok(first)
+    }
+
+    /// Like [`bind_at`](Self::bind_at), but does not wait: a method that the server refuses ends its calls.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION: the server allows fewer methods; NOT_FOUND: no such target.
+    pub fn bind_later(&mut self, target: Target, methods: &[Method]) -> Result<u32, Status> {
+        let cx = &mut self.engine.context();
+        self.node.clients().bind(cx, target, methods)
     }
 
     /// Calls a method and waits for its answer.
@@ -197,55 +265,111 @@ impl InlineChannel {
         body: B,
         options: &CallOptions<'_>,
     ) -> Result<CallKey, Status> {
-        let mut body = Some(body);
-        let mut deadline = None;
+        let open = options.open(method, self.now(options));
+        self.open_call(target, open, Some(body), options.wait_for_ready)
+    }
+
+    /// Makes a call that nobody answers, and does not wait (but for room on the connection). It leaves with the next
+    /// turn.
+    ///
+    /// # Errors
+    /// Why it surely does not start.
+    pub fn one_way<C, Q>(
+        &mut self,
+        method: u32,
+        request: &Q,
+        options: &CallOptions<'_>,
+    ) -> Result<(), Status>
+    where
+        C: Codec<Q>,
+        Q: ?Sized,
+    {
+        let open = Open {
+            one_way: true,
+            ..options.open(method, self.now(options))
+        };
+        let body = Coded::new(Coder::of::<C>(), request);
+        self.open_call(self.target, open, Some(body), options.wait_for_ready)
+            .map(|_no_key| ())
+    }
+
+    /// The clock, for calls with a deadline: the engine's own reading is as old as its last turn.
+    #[inline]
+    fn now(&self, options: &CallOptions<'_>) -> Instant {
+        match options.timeout {
+            Some(_) => self.engine.now(),
+            None => Instant::ZERO,
+        }
+    }
+
+    /// Opens a call; turns the engine while it has to wait for the connection or for room.
+    #[inline]
+    fn open_call<B: Body>(
+        &mut self,
+        target: Target,
+        open: Open<'_>,
+        mut body: Option<B>,
+        wait_for_ready: bool,
+    ) -> Result<CallKey, Status> {
         loop {
-            let cx = &mut self.engine.context();
             let clients = self.node.clients();
-            let opened = clients.open(cx, target, method, options, body, true, Waiter::Owner);
-            let refused = match opened {
+            if clients.is_overfull() {
+                return Err(overfull());
+            }
+            let now = match open.deadline {
+                Some(_) => self.engine.now(),
+                None => Instant::ZERO,
+            };
+            let cx = &mut self.engine.context();
+            let refused = match clients.open(cx, target, &open, body, now, || Waiter::Owner) {
                 Ok(key) => return Ok(key),
                 Err(refused) => refused,
             };
-            let waits = match &refused {
-                Refused::Full(_) | Refused::Draining(_) => true,
-                Refused::NotReady(_) => options.wait_for_ready || clients.trouble(target).is_none(),
-                _ => false,
-            };
-            if !waits || clients.bound(target, method).is_some_and(|it| it.is_err()) {
-                return Err(clients.status_of(target, method, &refused));
+            let is_down = matches!(refused, Refused::NotReady(_))
+                && !wait_for_ready
+                && clients.trouble(target).is_some();
+            if is_down || !clients.is_worth_waiting(target, open.method, &refused) {
+                return Err(clients.status_of(target, open.method, &refused));
             }
             body = refused.into_body();
-            let now = self.engine.now();
-            let until = *deadline.get_or_insert_with(|| {
-                options
-                    .timeout
-                    .map_or(Instant::MAX, |timeout| now + timeout)
-            });
-            if now >= until {
+            let left = open.deadline.map(|at| at - self.engine.now());
+            if left.is_some_and(|left| left.is_zero()) {
                 let status = Status::of(Code::DeadlineExceeded, "the deadline has passed");
                 return Err(status.not_started());
             }
-            self.turn((until != Instant::MAX).then(|| until - now));
+            self.wait(left)?;
         }
     }
 
-    /// Waits for the answer of a call of [`start`](Self::start).
+    /// Waits for the answer of a call of [`start`](Self::start). A call that is over already, or was cancelled, ends
+    /// with CANCELLED.
     #[inline]
     pub fn finish(&mut self, key: CallKey) -> Answer {
         loop {
-            match self.node.clients().take(key) {
-                Some(Happening::Ended(answer)) => return answer,
-                Some(Happening::Message(_, cost)) => self.granted(key, cost),
-                Some(Happening::Writable) => {}
-                None => {
-                    self.turn(None);
-                }
+            match self.next_of(key) {
+                Ok(Happening::Ended(answer)) => return answer,
+                Ok(Happening::Message(_, cost)) => self.granted(key, cost),
+                Ok(Happening::Writable) => {}
+                Err(status) => return Answer::of(status),
             }
         }
     }
 
-    /// The next answer of any started call, if there is one already; never waits.
+    /// What happens next to a call; turns the engine until then.
+    #[inline]
+    fn next_of(&mut self, key: CallKey) -> Result<Happening, Status> {
+        loop {
+            if let Some(happening) = self.node.clients().take(key) {
+                return Ok(happening);
+            }
+            if !self.node.clients().is_owned(key) {
+                return Err(Status::of(Code::Cancelled, "the call is over"));
+            }
+            self.wait(None)?;
+        }
+    }
+
+    /// The next answer of any started call, if there is one already; never waits and does not turn the engine.
     #[inline]
     pub fn next_answer(&mut self) -> Option<(CallKey, Answer)> {
         loop {
@@ -285,39 +409,52 @@ impl InlineChannel {
         C: Codec<Q>,
         Q: ?Sized,
     {
-        let cx = &mut self.engine.context();
         let body = request.map(|request| Coded::new(Coder::of::<C>(), request));
-        let (target, clients) = (self.target, self.node.clients());
-        clients
-            .open(cx, target, method, options, body, end, Waiter::Owner)
-            .map_err(|refused| clients.status_of(target, method, &refused))
+        let open = Open {
+            end,
+            ..options.open(method, self.now(options))
+        };
+        self.open_call(self.target, open, body, options.wait_for_ready)
     }
 
-    /// Sends a message of a client's stream; turns the engine while there is no room.
+    /// Sends a message of a client's stream; turns the engine while there is no room. A server that waits for
+    /// room itself before it reads on needs somebody to [`receive`](Self::receive): use
+    /// [`try_send`](Self::try_send) then.
     ///
     /// # Errors
-    /// The call is over ([`receive`](Self::receive) tells how), or the message is too long.
+    /// CANCELLED: the call is over ([`receive`](Self::receive) tells how); RESOURCE_EXHAUSTED: the message is too long.
     pub fn send<C, Q>(&mut self, key: CallKey, message: &Q, end: bool) -> Result<(), Status>
     where
         C: Codec<Q>,
         Q: ?Sized,
     {
-        loop {
-            let cx = &mut self.engine.context();
-            let sent = self.node.clients().with(cx, key, |caller, out, call| {
-                caller.send(out, call, Coded::new(Coder::of::<C>(), message), end, false)
-            });
-            match sent {
-                Some(Ok(())) => return Ok(()),
-                Some(Err(Refused::Full(_))) => {
-                    self.turn(None);
-                }
-                Some(Err(refused @ Refused::TooLong { .. })) => {
-                    let text = refused.to_string();
-                    return Err(Status::new(Code::ResourceExhausted, &text));
-                }
-                _ => return Err(Status::of(Code::Cancelled, "the call is over")),
+        while !self.try_send::<C, Q>(key, message, end)? {
+            self.wait(None)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a message of a client's stream if there is room now; `Ok(false)` if not.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn try_send<C, Q>(&mut self, key: CallKey, message: &Q, end: bool) -> Result<bool, Status>
+    where
+        C: Codec<Q>,
+        Q: ?Sized,
+    {
+        let cx = &mut self.engine.context();
+        let sent = self.node.clients().with(cx, key, |caller, out, call| {
+            caller.send(out, call, Coded::new(Coder::of::<C>(), message), end, false)
+        });
+        match sent {
+            Some(Ok(())) => Ok(true),
+            Some(Err(Refused::Full(_) | Refused::NoMemory(_))) => Ok(false),
+            Some(Err(refused @ Refused::TooLong { .. })) => {
+                let text = refused.to_string();
+                Err(Status::new(Code::ResourceExhausted, &text))
             }
+            _ => Err(Status::of(Code::Cancelled, "the call is over")),
         }
     }
 
@@ -335,17 +472,31 @@ impl InlineChannel {
     /// The call's answer: its end. A unary answer to a client's stream comes with it.
     pub fn receive(&mut self, key: CallKey) -> Result<Slice, Answer> {
         loop {
-            match self.node.clients().take(key) {
-                Some(Happening::Message(message, cost)) => {
+            match self.next_of(key) {
+                Ok(Happening::Message(message, cost)) => {
                     self.granted(key, cost);
                     return Ok(message);
                 }
-                Some(Happening::Ended(answer)) => return Err(answer),
-                Some(Happening::Writable) => {}
-                None => {
-                    self.turn(None);
-                }
+                Ok(Happening::Ended(answer)) => return Err(answer),
+                Ok(Happening::Writable) => {}
+                Err(status) => return Err(Answer::of(status)),
             }
         }
     }
+}
+
+/// Names a server, on the engine's own thread.
+fn connect(engine: &mut Engine, node: &mut Node, address: &str) -> Result<Target, Status> {
+    let address = Address::resolve(address)
+        .map_err(|error| Status::new(Code::InvalidArgument, &error.to_string()).not_started())?;
+    let cx = &mut engine.context();
+    node.clients()
+        .connect(cx, &address.to_string())
+        .map_err(|error| Status::new(Code::ResourceExhausted, &error.to_string()).not_started())
+}
+
+#[cold]
+fn overfull() -> Status {
+    let text = "too many answers wait to be taken";
+    Status::of(Code::ResourceExhausted, text).not_started()
 }

@@ -1,10 +1,13 @@
-//! Calls that a handler makes: their answer comes as a continuation on the same thread.
+//! What is done with an answer on the engine's own thread.
 
 use core::fmt;
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use ringway_engine::Context;
 
 use super::answer::Answer;
+use crate::executor::within_handler;
 
 type Then = Box<dyn FnOnce(&mut Context<'_>, Answer)>;
 
@@ -16,8 +19,13 @@ impl Continuation {
         Self(Box::new(then))
     }
 
+    /// Runs it; a panic ends here, so that the connection it came over lives on.
     pub(crate) fn run(self, cx: &mut Context<'_>, answer: Answer) {
-        (self.0)(cx, answer);
+        let _inside = within_handler();
+        let then = AssertUnwindSafe(|| (self.0)(cx, answer));
+        if catch_unwind(then).is_err() {
+            tracing::error!("a continuation panicked");
+        }
     }
 }
 

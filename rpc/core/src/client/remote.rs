@@ -1,506 +1,351 @@
-//! Calls of other threads: what they share with the engine, and the engine's side of it.
-//!
-//! A call is one [`Request`], made by its thread and known to both sides. The thread puts it into the engine's
-//! bounded [`Inlet`]; everything after that goes through the request's own lock, held for moments only.
+//! The engine's side of calls that come through its [`Inlet`]: they are opened, wait for a connection or for room,
+//! and are served as their callers say something new.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
-use ringway_buf::{Instant, Slice};
-use ringway_call::{Code, Refused, Status};
-use ringway_engine::{Context, Handle, OpenError};
+use ringway_buf::Instant;
+use ringway_call::{Code, Open, Refused, Status};
+use ringway_engine::{Context, OpenError};
 
-use super::answer::{Answer, CallOptions};
+use super::answer::Answer;
+use super::endpoint::{State, WAITING_MAX};
+use super::inlet::{COMMANDS_MAX, Command, Inlet, Note, Place};
+use super::nested::Continuation;
+use super::request::{Next, Opening, Request, Stage};
 use super::session::{CallKey, Waiter};
-use super::{Clients, Target};
-use crate::service::Method;
+use super::{Clients, Target, gone};
 
-/// Commands that may wait for an engine.
-const COMMANDS_MAX: usize = 4096;
-/// Commands taken in one turn; the rest waits for the next.
+/// Commands, and notes, taken in one turn; the rest waits for the next.
 const TURN_COMMANDS_MAX: usize = 256;
-/// Bytes of a stream that may wait to be sent.
-pub(crate) const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
-/// What other threads want of an engine.
+/// A call that is not open yet.
 #[derive(Debug)]
-pub(crate) enum Command {
-    Connect(String, Arc<Connecting>),
-    Disconnect(Target),
-    Open(Arc<Request>),
-    /// A request has something new for the engine.
-    Attend(Arc<Request>),
+pub(crate) struct Pending {
+    pub(crate) request: Arc<Request>,
+    /// Who gets the answer, if not the holder of the request.
+    pub(crate) then: Option<Continuation>,
 }
 
-/// The way into an engine.
-#[derive(Debug)]
-pub(crate) struct Inlet {
-    queue: ArrayQueue<Command>,
-    handle: OnceLock<Handle>,
-}
-
-impl Inlet {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            queue: ArrayQueue::new(COMMANDS_MAX),
-            handle: OnceLock::new(),
-        })
-    }
-
-    /// The engine runs.
-    pub(crate) fn open(&self, handle: Handle) {
-        self.handle.get_or_init(|| handle);
-    }
-
-    pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.get()
-    }
-
-    /// Puts a command in; gives it back when the queue is full or the engine is gone.
-    pub(crate) fn push(&self, command: Command) -> Result<(), Command> {
-        match &self.handle() {
-            Some(handle) if !handle.is_stopped() => {
-                self.queue.push(command)?;
-                handle.notify();
-                Ok(())
-            }
-            _ => Err(command),
+impl Pending {
+    /// It ends before it was open.
+    pub(crate) fn end(mut self, cx: &mut Context<'_>, status: Status) {
+        let answer = Answer::of(status.not_started());
+        match self.then.take() {
+            Some(then) => then.run(cx, answer),
+            None => self.request.end(answer),
         }
     }
 
-    /// The engine is gone: whoever waits is told.
-    pub(crate) fn close(&self) {
-        while let Some(command) = self.queue.pop() {
-            match command {
-                Command::Open(request) | Command::Attend(request) => {
-                    request.end(Answer::of(super::gone()));
-                }
-                Command::Connect(_, connecting) => connecting.answer(Err(OpenError::Draining)),
-                Command::Disconnect(_) => {}
-            }
-        }
+    fn is_late(&self, now: Instant) -> bool {
+        self.request.deadline().is_some_and(|at| at <= now)
     }
 }
 
-/// A thread that waits for the name of a server.
-#[derive(Debug, Default)]
-pub(crate) struct Connecting {
-    outcome: Mutex<Option<Result<Target, OpenError>>>,
-    changed: std::sync::Condvar,
-}
-
-impl Connecting {
-    fn answer(&self, outcome: Result<Target, OpenError>) {
-        *lock(&self.outcome) = Some(outcome);
-        self.changed.notify_one();
-    }
-
-    pub(crate) fn wait(&self) -> Result<Target, OpenError> {
-        let mut outcome = lock(&self.outcome);
-        loop {
-            match outcome.take() {
-                Some(outcome) => return outcome,
-                None => {
-                    outcome = self
-                        .changed
-                        .wait(outcome)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-}
-
-/// What a call is made with, for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) target: Target,
-    pub(crate) methods: &'static [Method],
-    pub(crate) index: u32,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) metadata: Box<[u8]>,
-    pub(crate) priority: u8,
-    pub(crate) wait_for_ready: bool,
-    pub(crate) idempotent: bool,
-    pub(crate) compress: bool,
-}
-
-/// One call of another thread.
-#[derive(Debug)]
-pub(crate) struct Request {
-    settings: Settings,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// The first message, until the call is open.
-    first: Option<Vec<u8>>,
-    key: Option<CallKey>,
-    unsent: VecDeque<Vec<u8>>,
-    unsent_bytes: usize,
-    /// The client has said its last (behind what is unsent).
-    end: bool,
-    end_sent: bool,
-    /// Credit to give back.
-    granted: u32,
-    cancelled: bool,
-    /// The engine is told already.
-    attended: bool,
-    inbox: VecDeque<(Slice, u32)>,
-    answer: Option<Answer>,
-    over: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-/// What these locks guard is changed in steps that can't fail half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Request {
-    pub(crate) fn new(settings: Settings, first: Option<Vec<u8>>, end: bool) -> Arc<Self> {
-        Arc::new(Self {
-            settings,
-            state: Mutex::new(State {
-                first,
-                end,
-                ..State::default()
-            }),
-        })
-    }
-
-    pub(crate) fn waits(&self) -> bool {
-        self.settings.wait_for_ready
-    }
-
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.settings.deadline
-    }
-
-    /// The call is over. The first word counts.
-    pub(crate) fn end(&self, answer: Answer) {
-        let wakers = {
-            let mut state = lock(&self.state);
-            if state.over {
-                return;
-            }
-            state.over = true;
-            state.answer = Some(answer);
-            state.unsent.clear();
-            [state.reader.take(), state.writer.take()]
-        };
-        wakers.into_iter().flatten().for_each(Waker::wake);
-    }
-
-    /// A message of the answering stream. Bounded by the stream's credit.
-    pub(crate) fn message(&self, message: Slice, cost: u32) {
-        let waker = {
-            let mut state = lock(&self.state);
-            state.inbox.push_back((message, cost));
-            state.reader.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Waits for the end of the call.
-    pub(crate) fn poll_answer(&self, cx: &TaskContext<'_>) -> Poll<Answer> {
-        let mut state = lock(&self.state);
-        if let Some(answer) = state.answer.take() {
-            return Poll::Ready(answer);
-        }
-        if state.over {
-            return Poll::Ready(Answer::of(super::gone()));
-        }
-        state.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Waits for the next message of the answering stream, or its end.
-    pub(crate) fn poll_message(
-        self: &Arc<Self>,
-        inlet: &Inlet,
-        cx: &TaskContext<'_>,
-    ) -> Poll<Result<Slice, Answer>> {
-        let (message, attend) = {
-            let mut state = lock(&self.state);
-            let Some((message, cost)) = state.inbox.pop_front() else {
-                if let Some(answer) = state.answer.take() {
-                    return Poll::Ready(Err(answer));
-                }
-                if state.over {
-                    return Poll::Ready(Err(Answer::of(Status::OK)));
-                }
-                state.reader = Some(cx.waker().clone());
-                return Poll::Pending;
-            };
-            state.granted = state.granted.saturating_add(cost);
-            (message, state.wants_attention())
-        };
-        if attend {
-            self.attend(inlet);
-        }
-        Poll::Ready(Ok(message))
-    }
-
-    /// Waits for room for one more message.
-    pub(crate) fn poll_room(&self, cx: &TaskContext<'_>) -> Poll<Result<(), Status>> {
-        let mut state = lock(&self.state);
-        if state.over || state.end {
-            return Poll::Ready(Err(Status::of(Code::Cancelled, "the stream is over")));
-        }
-        if state.unsent_bytes < UNSENT_BYTES_MAX {
-            return Poll::Ready(Ok(()));
-        }
-        state.writer = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Adds a message to the client's stream.
-    pub(crate) fn send(self: &Arc<Self>, inlet: &Inlet, message: Vec<u8>) {
-        let attend = {
-            let mut state = lock(&self.state);
-            if state.over || state.end {
-                return;
-            }
-            state.unsent_bytes += message.len().max(1);
-            state.unsent.push_back(message);
-            state.wants_attention()
-        };
-        if attend {
-            self.attend(inlet);
-        }
-    }
-
-    /// Ends the client's stream.
-    pub(crate) fn finish(self: &Arc<Self>, inlet: &Inlet) {
-        let attend = {
-            let mut state = lock(&self.state);
-            if state.over || state.end {
-                return;
-            }
-            state.end = true;
-            state.wants_attention()
-        };
-        if attend {
-            self.attend(inlet);
-        }
-    }
-
-    /// Nobody waits for the answer any more.
-    pub(crate) fn cancel(self: &Arc<Self>, inlet: &Inlet) {
-        let attend = {
-            let mut state = lock(&self.state);
-            if state.over || state.cancelled {
-                return;
-            }
-            state.cancelled = true;
-            state.wants_attention()
-        };
-        if attend {
-            self.attend(inlet);
-        }
-    }
-
-    fn attend(self: &Arc<Self>, inlet: &Inlet) {
-        let mut command = Command::Attend(Arc::clone(self));
-        // The queue is full of the commands of others: the engine is at work on them.
-        while let Err(back) = inlet.push(command) {
-            if inlet.handle().is_none_or(Handle::is_stopped) {
-                return self.end(Answer::of(super::gone()));
-            }
-            command = back;
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl State {
-    /// Whether the engine has to be told; true once until it has looked.
-    fn wants_attention(&mut self) -> bool {
-        !core::mem::replace(&mut self.attended, true)
-    }
-}
-
-/// Takes the commands of other threads: a bounded number, the rest in the next turn.
+/// Takes what others want: a bounded number, the rest in the next turn.
 pub(crate) fn take(clients: &mut Clients, cx: &mut Context<'_>, inlet: &Inlet) {
     for _ in 0..TURN_COMMANDS_MAX {
-        let Some(command) = inlet.queue.pop() else {
-            return;
-        };
-        match command {
-            Command::Connect(address, connecting) => {
-                connecting.answer(clients.connect(cx, &address));
+        match inlet.command() {
+            None => break,
+            Some(Command::Connect(place)) => {
+                // A call will be told why.
+                let _known = clients.target_of(cx, &place).is_ok();
             }
-            Command::Disconnect(target) => clients.disconnect(cx, target),
-            Command::Open(request) => {
-                let target = request.settings.target;
-                if let Some(request) = open(clients, cx, target, request) {
-                    clients.wait_for_room(cx, target, request);
-                }
-            }
-            Command::Attend(request) => attended(clients, cx, &request),
+            Some(Command::Open(request)) => begin(
+                clients,
+                cx,
+                Pending {
+                    request,
+                    then: None,
+                },
+            ),
         }
     }
-    if let Some(handle) = inlet.handle() {
-        handle.notify();
+    for _ in 0..TURN_COMMANDS_MAX {
+        match inlet.next_note() {
+            None => break,
+            Some(Note::Attend(request)) => attend(clients, cx, &request),
+            Some(Note::Leave(place)) => leave(clients, cx, inlet, place),
+        }
+    }
+    if inlet.has_work() {
+        inlet.come_back();
     }
 }
 
-/// Opens a call; gives the request back if it has to wait for a connection or for room on it.
+/// The last channel to a server is gone. One-way calls of it may still wait in front of the inlet.
+fn leave(clients: &mut Clients, cx: &mut Context<'_>, inlet: &Inlet, place: Arc<Place>) {
+    for _ in 0..COMMANDS_MAX {
+        if let Some(Command::Open(request)) = inlet.command() {
+            begin(
+                clients,
+                cx,
+                Pending {
+                    request,
+                    then: None,
+                },
+            );
+        }
+    }
+    if let Some(target) = place.target.get() {
+        clients.disconnect(cx, *target);
+    }
+}
+
+/// A call is new.
+pub(crate) fn begin(clients: &mut Clients, cx: &mut Context<'_>, pending: Pending) {
+    pending.request.arrived(cx.now());
+    let place = Arc::clone(&pending.request.settings.place);
+    let target = match clients.target_of(cx, &place) {
+        Ok(target) => target,
+        Err(error) => return pending.end(cx, unusable(&error)),
+    };
+    // Those who came before go first.
+    let must_queue = clients.has_waiting(target);
+    let refused = if must_queue {
+        Some(pending)
+    } else {
+        open(clients, cx, target, pending)
+    };
+    if let Some(pending) = refused {
+        clients.wait_for_room(cx, target, pending);
+    }
+}
+
+#[cold]
+fn unusable(error: &OpenError) -> Status {
+    let code = match error {
+        OpenError::TooMany { .. } => Code::ResourceExhausted,
+        OpenError::Draining => Code::Unavailable,
+        _ => Code::InvalidArgument,
+    };
+    Status::new(code, &error.to_string())
+}
+
+/// Opens a call; gives it back if it has to wait for a connection or for room on it.
 pub(crate) fn open(
     clients: &mut Clients,
     cx: &mut Context<'_>,
     target: Target,
-    request: Arc<Request>,
-) -> Option<Arc<Request>> {
+    mut pending: Pending,
+) -> Option<Pending> {
+    let request = Arc::clone(&pending.request);
     let settings = &request.settings;
-    let now = cx.now();
-    let timeout = match settings.deadline {
-        Some(deadline) if deadline <= now => {
-            let status = Status::of(Code::DeadlineExceeded, "the deadline has passed");
-            request.end(Answer::of(status.not_started()));
-            return None;
-        }
-        deadline => deadline.map(|deadline| deadline - now),
-    };
-    let method = match clients.bind(cx, target, settings.methods) {
+    if pending.is_late(cx.now()) {
+        pending.end(cx, late());
+        return None;
+    }
+    let method = match clients.bind_service(cx, target, settings.methods) {
         Ok(first) => first + settings.index,
         Err(status) => {
-            request.end(Answer::of(status.not_started()));
+            pending.end(cx, status);
             return None;
         }
     };
-    let (first, end) = {
-        let mut state = lock(&request.state);
-        if state.cancelled {
-            drop(state);
-            request.end(Answer::of(Status::of(Code::Cancelled, "").not_started()));
-            return None;
-        }
-        let end = state.end && state.unsent.is_empty();
-        (state.first.take(), end)
+    let Some(Opening { first, end }) = request.opening() else {
+        pending.end(cx, Status::of(Code::Cancelled, "the call was cancelled"));
+        return None;
     };
-    let options = CallOptions {
-        timeout,
-        metadata: &settings.metadata,
+    let open = Open {
+        method,
+        deadline: request.deadline(),
         priority: settings.priority,
-        wait_for_ready: settings.wait_for_ready,
+        attempt: 0,
         idempotent: settings.idempotent,
+        one_way: settings.one_way,
         compress: settings.compress,
+        metadata: &settings.metadata,
+        end,
     };
-    let waiter = Waiter::Remote(Arc::clone(&request));
-    let body = first.as_ref();
-    match clients.open(cx, target, method, &options, body, end, waiter) {
+    let body = first.as_deref();
+    let then = &mut pending.then;
+    let now = cx.now();
+    let opened = clients.open(cx, target, &open, body, now, || match then.take() {
+        Some(then) => Waiter::Then(then),
+        None => Waiter::Remote(Arc::clone(&request)),
+    });
+    match opened {
+        Ok(_) if settings.one_way => {
+            // Nothing comes back: it is over as soon as it is accepted for sending.
+            let answer = Answer::of(Status::OK);
+            request.end(answer);
+        }
         Ok(key) => {
-            {
-                let mut state = lock(&request.state);
-                state.key = Some(key);
-                state.end_sent = end;
-            }
+            request.opened(key, end);
             pump(clients, cx, key, &request);
-            None
+        }
+        Err(refused) if clients.is_worth_waiting(target, method, &refused) => {
+            request.not_opened(first);
+            return Some(pending);
         }
         Err(refused) => {
-            let must_wait = match &refused {
-                Refused::Full(_) | Refused::Draining(_) => true,
-                // Not connected: a method that was refused is refused at once, the others wait for the connection.
-                Refused::NotReady(_) => !matches!(clients.bound(target, method), Some(Err(_))),
-                _ => false,
-            };
-            if must_wait {
-                lock(&request.state).first = first;
-                return Some(request);
-            }
             let status = clients.status_of(target, method, &refused);
-            request.end(Answer::of(status));
-            None
+            pending.end(cx, status);
         }
     }
+    None
 }
 
-/// A request has something new.
-fn attended(clients: &mut Clients, cx: &mut Context<'_>, request: &Arc<Request>) {
-    let (key, cancelled) = {
-        let mut state = lock(&request.state);
-        state.attended = false;
-        (state.key, state.cancelled)
-    };
-    match key {
-        Some(key) if cancelled => {
+#[cold]
+fn late() -> Status {
+    Status::of(Code::DeadlineExceeded, "the deadline has passed")
+}
+
+/// A call has something new.
+fn attend(clients: &mut Clients, cx: &mut Context<'_>, request: &Arc<Request>) {
+    match request.attended() {
+        Stage::Open(key) => pump(clients, cx, key, request),
+        Stage::Cancelled(Some(key)) => {
             clients.cancel(cx, key);
-            request.end(Answer::of(Status::of(Code::Cancelled, "")));
+            request.end(Answer::of(Status::of(
+                Code::Cancelled,
+                "the call was cancelled",
+            )));
         }
-        Some(key) => pump(clients, cx, key, request),
-        // It still waits for its connection, which looks at it again.
-        None => {}
+        Stage::Cancelled(None) => clients.forget_waiting(request),
+        // Whoever opens it looks at everything.
+        Stage::Waiting => {}
     }
 }
 
-/// Sends what a request has to send, as far as there is room.
+/// Sends what a call has to send, as far as there is room.
 pub(crate) fn pump(
     clients: &mut Clients,
     cx: &mut Context<'_>,
     key: CallKey,
     request: &Arc<Request>,
 ) {
-    let granted = core::mem::take(&mut lock(&request.state).granted);
+    let granted = request.granted();
     if granted > 0 {
         clients.with(cx, key, |caller, out, call| {
-            caller.grant(out, call, granted)
+            caller.grant(out, call, granted);
         });
     }
     loop {
-        let (message, end) = {
-            let mut state = lock(&request.state);
-            if state.over || state.end_sent {
+        let (message, end) = match request.next() {
+            Next::Nothing => return,
+            Next::End => {
+                clients.with(cx, key, |caller, out, call| caller.end(out, call));
                 return;
             }
-            match state.unsent.pop_front() {
-                Some(message) => {
-                    let end = state.end && state.unsent.is_empty();
-                    (Some(message), end)
-                }
-                None if state.end => (None, true),
-                None => return,
-            }
-        };
-        let Some(message) = message else {
-            clients.with(cx, key, |caller, out, call| caller.end(out, call));
-            lock(&request.state).end_sent = true;
-            return;
+            Next::Message { message, end } => (message, end),
         };
         let compress = request.settings.compress;
         let sent = clients.with(cx, key, |caller, out, call| {
-            caller.send(out, call, &message, end, compress)
+            caller.send(out, call, &*message, end, compress)
         });
-        let full = matches!(sent, Some(Err(Refused::Full(_))));
-        let failed = match sent {
-            Some(Err(refused)) if !full => Some(refused.to_string()),
-            _ => None,
+        match sent {
+            Some(Err(Refused::Full(_))) => return request.unsent(message),
+            Some(Err(refused @ (Refused::TooLong { .. } | Refused::NoMemory(_)))) => {
+                let status = Status::new(Code::ResourceExhausted, &refused.to_string());
+                clients.cancel(cx, key);
+                return request.end(Answer::of(status));
+            }
+            // Sent, or the call is over and its end is on the way to its caller.
+            _ => request.sent(message.len(), end),
+        }
+    }
+}
+
+// Calls that wait for a connection, or for room on it.
+impl Clients {
+    fn has_waiting(&self, target: Target) -> bool {
+        let endpoint = self.endpoints.get(target.0);
+        endpoint.is_some_and(|endpoint| !endpoint.waiting.is_empty())
+    }
+
+    /// Keeps a call until there is a connection with room.
+    fn wait_for_room(&mut self, cx: &mut Context<'_>, target: Target, pending: Pending) {
+        let retries = self.retries.iter().any(|(_, id)| *id == target.0);
+        let Some(endpoint) = self.endpoints.get_mut(target.0) else {
+            return pending.end(cx, gone());
         };
-        let waker = {
-            let mut state = lock(&request.state);
-            if full {
-                state.unsent.push_front(message);
+        if endpoint.state == State::Failing && !pending.request.waits() {
+            let status = endpoint.unavailable();
+            return pending.end(cx, status);
+        }
+        if endpoint.waiting.len() >= WAITING_MAX {
+            let text = "too many calls wait for the connection";
+            return pending.end(cx, Status::of(Code::ResourceExhausted, text));
+        }
+        let deadline = pending.request.deadline();
+        let is_stuck = endpoint.state == State::Failing && !retries;
+        endpoint.waiting.push_back(pending);
+        self.waits = true;
+        self.watch_waiting(cx, deadline);
+        if is_stuck {
+            // There was no timer for the next attempt.
+            self.attempt(cx, target.0);
+        }
+    }
+
+    /// Keeps the engine's timer at the earliest deadline of a call that waits.
+    fn watch_waiting(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) {
+        let Some(at) = deadline else { return };
+        if self.expiry.is_none_or(|(_, earliest)| at < earliest) {
+            if let Some((timer, _)) = self.expiry.take() {
+                cx.cancel_timer(timer);
+            }
+            let now = cx.now();
+            self.expiry = cx.set_timer(at - now).map(|timer| (timer, at));
+        }
+    }
+
+    /// Takes those calls out that wait and for which `leaves` holds.
+    fn take_waiting(&mut self, leaves: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let mut taken = Vec::new();
+        for id in self.endpoints.ids() {
+            if let Some(endpoint) = self.endpoints.get_mut(id)
+                && endpoint.waiting.iter().any(&leaves)
+            {
+                let all = core::mem::take(&mut endpoint.waiting);
+                let (leave, stay): (VecDeque<_>, _) = all.into_iter().partition(&leaves);
+                endpoint.waiting = stay;
+                taken.extend(leave);
+            }
+        }
+        taken
+    }
+
+    /// Ends the calls whose deadline passed while they waited.
+    pub(super) fn expire_waiting(&mut self, cx: &mut Context<'_>) {
+        self.expiry = None;
+        let now = cx.now();
+        for pending in self.take_waiting(|pending| pending.is_late(now)) {
+            pending.end(cx, late());
+        }
+        let all = self.endpoints.iter().flat_map(|(_, it)| &it.waiting);
+        let next = all.filter_map(|pending| pending.request.deadline()).min();
+        self.watch_waiting(cx, next);
+    }
+
+    /// A call that waits was cancelled.
+    fn forget_waiting(&mut self, request: &Arc<Request>) {
+        let same = |pending: &Pending| Arc::ptr_eq(&pending.request, request);
+        for pending in self.take_waiting(same) {
+            // Nobody wants to know; a continuation is dropped.
+            drop(pending.then);
+            let status = Status::of(Code::Cancelled, "the call was cancelled");
+            pending.request.end(Answer::of(status.not_started()));
+        }
+    }
+
+    /// Opens calls that wait for a server, as far as there is room.
+    pub(super) fn go_on(&mut self, cx: &mut Context<'_>, target: Target) {
+        while let Some(endpoint) = self.endpoints.get_mut(target.0) {
+            if endpoint.ready().is_none() {
                 return;
             }
-            state.unsent_bytes = state.unsent_bytes.saturating_sub(message.len().max(1));
-            state.end_sent |= end;
-            state.writer.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        if let Some(why) = failed {
-            clients.cancel(cx, key);
-            let status = Status::new(Code::ResourceExhausted, &why);
-            return request.end(Answer::of(status));
+            let Some(pending) = endpoint.waiting.pop_front() else {
+                self.waits = self.endpoints.iter().any(|(_, it)| !it.waiting.is_empty());
+                return;
+            };
+            if let Some(pending) = open(self, cx, target, pending) {
+                if let Some(endpoint) = self.endpoints.get_mut(target.0) {
+                    endpoint.waiting.push_front(pending);
+                }
+                return;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use ringway_call::{CallId, Caller};
 use ringway_engine::{ConnectionId, TimerId};
 
 use super::nested::Continuation;
-use super::remote::Request;
+use super::request::Request;
 
 /// A call on its connection, unique as long as the engine lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) struct Session {
     pub(crate) id: ConnectionId,
     pub(crate) endpoint: Id,
     pub(crate) caller: Caller,
-    waiters: Vec<Waiter>,
+    waiters: Vec<(CallId, Waiter)>,
     /// The engine's timer for the earliest deadline.
     pub(crate) timer: Option<(TimerId, Instant)>,
     /// The server drains: it ends with its last call.
@@ -58,25 +58,37 @@ impl Session {
         let at = call.slot() as usize;
         if self.waiters.len() <= at {
             // The machine has checked the slot against the server's `calls_max`.
-            self.waiters.resize_with(at + 1, || Waiter::Nobody);
+            self.waiters
+                .resize_with(at + 1, || (CallId::ONE_WAY, Waiter::Nobody));
         }
         if let Some(entry) = self.waiters.get_mut(at) {
-            *entry = waiter;
+            *entry = (call, waiter);
         }
     }
 
     #[inline]
     pub(crate) fn take_waiter(&mut self, call: CallId) -> Waiter {
         match self.waiters.get_mut(call.slot() as usize) {
-            Some(entry) => core::mem::replace(entry, Waiter::Nobody),
-            None => Waiter::Nobody,
+            Some(entry) if entry.0 == call => core::mem::replace(&mut entry.1, Waiter::Nobody),
+            _ => Waiter::Nobody,
         }
     }
 
+    #[inline]
     pub(crate) fn waiter(&self, call: CallId) -> &Waiter {
-        self.waiters
-            .get(call.slot() as usize)
-            .unwrap_or(&Waiter::Nobody)
+        match self.waiters.get(call.slot() as usize) {
+            Some((known, waiter)) if *known == call => waiter,
+            _ => &Waiter::Nobody,
+        }
+    }
+
+    /// The engine ends: calls of other threads are told.
+    pub(crate) fn abandon(&mut self) {
+        for (_, waiter) in self.waiters.drain(..) {
+            if let Waiter::Remote(request) = waiter {
+                request.lost();
+            }
+        }
     }
 }
 
@@ -122,6 +134,10 @@ impl Sessions {
             return None;
         }
         entry.take()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.0.iter_mut().flatten().map(|session| &mut **session)
     }
 
     pub(crate) fn of_timer(&self, timer: TimerId) -> Option<ConnectionId> {

@@ -90,6 +90,12 @@ impl Pace {
     }
 }
 
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        self.runtime.local.clear();
+    }
+}
+
 impl Dispatch {
     pub(crate) fn new(parts: Parts) -> Self {
         let bell = Bell::new();
@@ -388,6 +394,8 @@ fn open(
         idempotent: opened.idempotent,
         one_way: opened.one_way,
     };
+    // Whatever the handler says or wakes is looked at before this callback ends.
+    let _inside = runtime.local.bell.enter();
     let is_late = pace.is_late(now, runtime.limits.queue_time_max);
     let mut site = Site {
         runtime,

@@ -13,6 +13,7 @@ pub(crate) mod session;
 use core::fmt;
 use core::time::Duration;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringway_buf::{Instant, RecvBuffer};
 use ringway_call::{Frame, Violation, feature};
@@ -20,10 +21,14 @@ use ringway_engine::{
     CloseCode, Closed, ConnectionId, Context, Handler, Header, ListenerId, Message, Peer, TimerId,
 };
 
-use crate::client::Clients;
+use crate::client::inlet::Inlet;
+use crate::client::{Clients, remote};
 use crate::context::Origin;
 use crate::node::dispatch::Dispatch;
 use crate::outlet::{Kept, Wire, head};
+
+/// How often services and clients hand something to each other within one callback; the rest is left to the next turn.
+const SETTLES_MAX: u32 = 8;
 
 /// The handler of an engine that serves calls, makes calls, or both. Built by
 /// [`ServerBuilder::build`](crate::ServerBuilder::build) or [`Node::clients_only`].
@@ -46,7 +51,13 @@ impl fmt::Debug for Node {
 }
 
 impl Node {
-    pub(crate) fn new(dispatch: Option<Dispatch>, clients: Clients) -> Self {
+    pub(crate) fn new(dispatch: Option<Dispatch>, mut clients: Clients) -> Self {
+        if let Some(dispatch) = &dispatch {
+            let local = &dispatch.runtime.local;
+            let inlet = Inlet::new(Some(Arc::clone(&local.bell)));
+            local.set_inlet(Arc::clone(&inlet));
+            clients = clients.with_inlet(inlet);
+        }
         Self {
             dispatch,
             clients,
@@ -112,6 +123,9 @@ impl Node {
         let bell = &dispatch.runtime.local.bell;
         if !bell.is_hung() {
             let handle = cx.handle();
+            if let Some(inlet) = dispatch.runtime.local.inlet() {
+                inlet.open(handle.clone());
+            }
             bell.hang(move || handle.notify());
         }
         let origin = Origin {
@@ -172,19 +186,17 @@ impl Handler for Node {
             let now = cx.now();
             let mut wire = Wire::Engine(cx.reborrow());
             match dispatch.frame(&mut wire, id, frame, now) {
-                Ok(true) => return self.rearm(cx),
+                Ok(true) => return self.done(cx),
                 Ok(false) => {}
                 Err(violation) => return Self::violated(cx, id, violation),
             }
         }
-        self.clients.message(cx, message);
-        self.settle(cx);
+        self.with_clients(cx, |clients, cx| clients.message(cx, message));
     }
 
     fn opened(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
         if self.clients.owns(connection) {
-            self.clients.opened(cx, connection, peer);
-            self.settle(cx);
+            self.with_clients(cx, |clients, cx| clients.opened(cx, connection, peer));
         } else {
             self.accept(cx, connection, peer);
         }
@@ -195,20 +207,16 @@ impl Handler for Node {
         match &mut self.dispatch {
             Some(dispatch) if dispatch.sessions.contains(connection) => {
                 dispatch.writable(&mut Wire::Engine(cx.reborrow()), connection, now);
-                self.rearm(cx);
+                self.done(cx);
             }
-            _ => {
-                self.clients.writable(cx, connection);
-                self.settle(cx);
-            }
+            _ => self.with_clients(cx, |clients, cx| clients.writable(cx, connection)),
         }
     }
 
     fn draining(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
         // A client that drains opens nothing more; its open calls are finished.
         if self.clients.owns(connection) {
-            self.clients.draining(cx, connection);
-            self.settle(cx);
+            self.with_clients(cx, |clients, cx| clients.draining(cx, connection));
         }
     }
 
@@ -222,11 +230,9 @@ impl Handler for Node {
                     cx.cancel_timer(timer);
                 }
                 dispatch.closed(&mut Wire::Engine(cx.reborrow()), connection, now);
+                self.done(cx);
             }
-            _ => {
-                self.clients.closed(cx, connection, closed);
-                self.settle(cx);
-            }
+            _ => self.with_clients(cx, |clients, cx| clients.closed(cx, connection, closed)),
         }
     }
 
@@ -251,24 +257,22 @@ impl Handler for Node {
             Some(dispatch) if dispatch.sessions.contains(connection) => {
                 let mut wire = Wire::Engine(cx.reborrow());
                 match dispatch.placed(&mut wire, connection, head(&header), buffer, now) {
-                    Ok(()) => self.rearm(cx),
+                    Ok(()) => self.done(cx),
                     Err(violation) => Self::violated(cx, connection, violation),
                 }
             }
-            _ => {
-                self.clients.placed(cx, connection, header, buffer);
-                self.settle(cx);
-            }
+            _ => self.with_clients(cx, |clients, cx| {
+                clients.placed(cx, connection, header, buffer);
+            }),
         }
     }
 
     fn notified(&mut self, cx: &mut Context<'_>) {
-        self.clients.notified(cx);
         let now = cx.now();
         if let Some(dispatch) = &mut self.dispatch {
             dispatch.notified(&mut Wire::Engine(cx.reborrow()), now);
-            self.rearm(cx);
         }
+        self.with_clients(cx, |clients, cx| clients.notified(cx));
     }
 
     fn timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {
@@ -277,7 +281,7 @@ impl Handler for Node {
             if self.timer.is_some_and(|(own, _)| own == timer) {
                 self.timer = None;
                 dispatch.timeout(&mut Wire::Engine(cx.reborrow()), now);
-                return self.rearm(cx);
+                return self.done(cx);
             }
             if dispatch.runtime.limits.connection_age_max.is_some()
                 && let Some(connection) = dispatch.aged(timer)
@@ -286,8 +290,7 @@ impl Handler for Node {
                 return cx.drain(connection);
             }
         }
-        self.clients.timer(cx, timer);
-        self.settle(cx);
+        self.with_clients(cx, |clients, cx| clients.timer(cx, timer));
     }
 
     fn accept(&mut self, _listener: ListenerId, _peer: Option<&ringway_engine::Address>) -> bool {
@@ -296,13 +299,56 @@ impl Handler for Node {
 }
 
 impl Node {
-    /// After a client's callback, which may have answered calls of this node's own services.
+    /// A callback of an outgoing connection, which may answer calls of this node's own services.
     #[inline]
-    fn settle(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now();
-        if let Some(dispatch) = &mut self.dispatch {
-            dispatch.settle(&mut Wire::Engine(cx.reborrow()), now);
+    fn with_clients(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Clients, &mut Context<'_>),
+    ) {
+        let Some(dispatch) = &self.dispatch else {
+            return act(&mut self.clients, cx);
+        };
+        {
+            // What it wakes is looked at below.
+            let _inside = dispatch.runtime.local.bell.enter();
+            act(&mut self.clients, cx);
+        }
+        self.settle(cx);
+    }
+
+    /// After a callback of an accepted connection, in which handlers may have made calls.
+    #[inline]
+    fn done(&mut self, cx: &mut Context<'_>) {
+        let dispatch = self.dispatch.as_ref();
+        if dispatch.is_some_and(|it| it.runtime.local.has_calls()) {
+            self.settle(cx);
+        } else {
             self.rearm(cx);
         }
+    }
+
+    /// Services and clients of this node have something for each other: until nothing is left, or a bounded number
+    /// of times.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        let Some(dispatch) = &mut self.dispatch else {
+            return;
+        };
+        let (now, local) = (cx.now(), Rc::clone(&dispatch.runtime.local));
+        for _ in 0..SETTLES_MAX {
+            dispatch.settle(&mut Wire::Engine(cx.reborrow()), now);
+            if !local.has_calls() {
+                break;
+            }
+            let _inside = local.bell.enter();
+            for pending in local.take_nested() {
+                remote::begin(&mut self.clients, cx, pending);
+            }
+            self.clients.notified(cx);
+        }
+        if dispatch.runtime.is_stirred() || local.has_calls() {
+            cx.handle().notify();
+        }
+        self.rearm(cx);
     }
 }

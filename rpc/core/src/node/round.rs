@@ -8,7 +8,7 @@ use core::panic::AssertUnwindSafe;
 use core::task::Context;
 use std::panic::catch_unwind;
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use ringway_buf::{Id, Instant};
 use ringway_call::{CallId, CancelReason, Code, Payload, Refused, Status};
@@ -294,6 +294,15 @@ impl Dispatch {
                         self.stream(wire, id, &streams, content, &staged.gathered, now);
                     }
                 }
+                Wish::Call(pending) => {
+                    if let Some(inlet) = local.inlet()
+                        && let Some(live) = self.runtime.live.get_mut(id)
+                    {
+                        let request = Arc::clone(&pending.request);
+                        live.work = Work::Calling(request, Arc::clone(inlet));
+                        local.nest(*pending);
+                    }
+                }
                 Wish::Grant(bytes) => {
                     if let Some(session) = self.sessions.find(session_id) {
                         session
@@ -482,6 +491,7 @@ fn end(live: Live) {
     match live.work {
         Work::Task(Some(task)) => discard(task),
         Work::Job(job) => job.cancel(),
+        Work::Calling(request, inlet) => request.cancel(&inlet),
         Work::Task(None) | Work::Deferred => {}
     }
 }
