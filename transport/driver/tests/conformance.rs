@@ -76,6 +76,7 @@ macro_rules! conformance {
                 a_datagram_too_long_is_an_event_and_not_sent,
                 a_refused_datagram_is_not_fatal,
                 many_peers_reach_one_socket,
+                a_busy_socket_that_sleeps_finds_all_that_came_together,
                 a_socket_switched_off_keeps_its_datagrams,
                 an_adopted_datagram_socket_works,
                 a_graceful_close_sends_queued_datagrams,

@@ -120,10 +120,12 @@ impl Server for OurServer {
             self.serving.tally.start(target);
             self.aim(Aim::Arrivals)?;
         } else {
-            self.serving.echoed = 0;
             self.aim(Aim::Echoes(target))?;
         }
-        self.let_answers_leave()
+        self.let_answers_leave()?;
+        // While the last answers left, the first calls of the next block may have come: those count there.
+        self.serving.echoed = self.serving.echoed.saturating_sub(target);
+        Ok(())
     }
 
     fn idle(&mut self, until: Instant) -> Result<(), Failure> {

@@ -80,7 +80,8 @@ impl<R: Ring> Uring<R> {
                     datagram.streak = 0;
                     break;
                 }
-                Received::Refused => {}
+                // An error was announced, perhaps together with what lies behind it.
+                Received::Refused => datagram.readable = true,
                 Received::Starved => {
                     datagram.readable = true;
                     self.short = true;

@@ -43,7 +43,7 @@ impl<R: Ring> Uring<R> {
         }
         let mut sink = Counted::new(sink);
         self.short = false;
-        self.attend_noted(&mut sink);
+        self.attend_noted(park != Park::No, &mut sink);
         let drained = self.drain(&mut sink);
         let mut moved = sink.events > 0;
         match park {
@@ -120,21 +120,21 @@ impl<R: Ring> Uring<R> {
             if core::mem::take(&mut self.wakeup.rung) || self.restless() {
                 self.enter(Park::No);
                 self.drain(sink);
-                self.attend_noted(sink);
+                self.attend_noted(true, sink);
                 break;
             }
             let deadline = self.cap(deadline);
             if deadline.is_some_and(|deadline| deadline <= Instant::monotonic()) {
                 self.enter(Park::No);
                 self.drain(sink);
-                self.attend_noted(sink);
+                self.attend_noted(true, sink);
                 break;
             }
             self.stats.parks += 1;
             self.enter(Park::Until(deadline));
             sink.woke(Instant::monotonic());
             self.drain(sink);
-            self.attend_noted(sink);
+            self.attend_noted(true, sink);
             if sink.events > 0 || self.wakeup.rung {
                 break;
             }
@@ -282,7 +282,10 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Looks after sockets that a command or an ending operation left in an unfinished state.
-    fn attend_noted<S: Sink>(&mut self, sink: &mut S) {
+    ///
+    /// `sleeps` says that nobody looks at the hot sockets before the driver sleeps: what they hold and were
+    /// announced for must be read here.
+    fn attend_noted<S: Sink>(&mut self, sleeps: bool, sink: &mut S) {
         for _ in 0..self.noted.len() {
             let Some(id) = self.noted.pop_front() else {
                 return;
@@ -300,7 +303,7 @@ impl<R: Ring> Uring<R> {
                     if resumed {
                         self.resume(id, sink);
                     }
-                    if readable && !self.hot.contains(id) {
+                    if readable && (sleeps || !self.hot.contains(id)) {
                         self.read_datagrams(id, sink);
                     }
                     self.arm(id, false);

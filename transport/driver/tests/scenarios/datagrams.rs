@@ -329,6 +329,29 @@ pub(crate) fn many_peers_reach_one_socket<D: Driver>(make: Make<D>) {
     }
 }
 
+pub(crate) fn a_busy_socket_that_sleeps_finds_all_that_came_together<D: Driver>(make: Make<D>) {
+    let mut world = World::new(make);
+    let (_server, address) = bind(&mut world, "udp://127.0.0.1:0");
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.connect(address).unwrap();
+    for _ in 0..50 {
+        // One after the other while it spins: busy enough for any short cut.
+        world.log.letters.clear();
+        for number in 1..=20 {
+            peer.send(b"one").unwrap();
+            world.spin_until("it", |log| log.letters.len() == number);
+        }
+        // Several at once, for which there is one announcement.
+        for more in 1..=5 {
+            let sent = world.log.letters.len() + more;
+            for _ in 0..more {
+                peer.send(b"one of many").unwrap();
+            }
+            world.doze_until("all of them", |log| log.letters.len() == sent);
+        }
+    }
+}
+
 pub(crate) fn a_socket_switched_off_keeps_its_datagrams<D: Driver>(make: Make<D>) {
     let mut world = World::new(make);
     let (server, address) = bind(&mut world, "udp://127.0.0.1:0");
