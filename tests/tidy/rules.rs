@@ -68,7 +68,8 @@ const EDGES: &[(&str, &[&str])] = &[
         "ringway",
         &["ringway-engine", "ringway-macros", "ringway-rpc"],
     ),
-    ("ringway-cli", &["ringway", "ringway-build"]),
+    ("ringway-services", &["ringway", "ringway-build"]),
+    ("ringway-cli", &["ringway", "ringway-services"]),
 ];
 
 /// Dependencies point down, and nothing below the command line brings a runtime.

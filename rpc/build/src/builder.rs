@@ -45,6 +45,7 @@ pub struct Builder {
     file_name: String,
     out_dir: Option<PathBuf>,
     library: Library,
+    keeps_unknown_fields: bool,
 }
 
 impl Default for Builder {
@@ -57,6 +58,7 @@ impl Default for Builder {
             file_name: "ringway".to_owned(),
             out_dir: None,
             library: Library::Buffa,
+            keeps_unknown_fields: false,
         }
     }
 }
@@ -106,6 +108,15 @@ impl Builder {
     #[must_use]
     pub fn out_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.out_dir = Some(folder.into());
+        self
+    }
+
+    /// Messages keep fields that they do not know and write them again: for programs that pass messages of a newer
+    /// definition on. Costs an allocation for each message that has such, and a hidden field in each struct. Default
+    /// off. Not for prost, which has no such thing.
+    #[must_use]
+    pub fn keep_unknown_fields(mut self) -> Self {
+        self.keeps_unknown_fields = true;
         self
     }
 
@@ -163,6 +174,7 @@ impl Builder {
         let messages = Messages {
             library: self.library,
             externs: &self.externs,
+            keeps_unknown_fields: self.keeps_unknown_fields,
             runtime: &self.runtime,
         };
         let generated = messages.generate(parsed)?;

@@ -27,6 +27,7 @@ pub(crate) enum Library {
 pub(crate) struct Messages<'a> {
     pub(crate) library: Library,
     pub(crate) externs: &'a [(String, String)],
+    pub(crate) keeps_unknown_fields: bool,
     #[cfg_attr(
         not(feature = "prost"),
         expect(dead_code, reason = "prost alone has to be told")
@@ -63,6 +64,7 @@ impl Messages<'_> {
         let mut config = CodeGenConfig::default();
         config.file_per_package = true;
         config.emit_register_fn = false;
+        config.preserve_unknown_fields = self.keeps_unknown_fields;
         config.extern_paths = self.externs.to_vec();
         let wanted: Vec<String> = parsed
             .files

@@ -1,9 +1,4 @@
 //! Services generated from a `.proto`, served over sockets and called by both clients, with messages of either library.
-#![expect(
-    clippy::needless_update,
-    reason = "the messages of one library have hidden fields"
-)]
-
 use std::sync::mpsc;
 
 use ringway_rpc::generated::{buffa_types, prost_types};
@@ -40,16 +35,12 @@ macro_rules! forms {
             }
 
             fn number(value: u64) -> Number {
-                Number {
-                    value,
-                    ..Number::default()
-                }
+                Number { value }
             }
 
             fn key(key: &str) -> GetRequest {
                 GetRequest {
                     key: key.to_owned(),
-                    ..GetRequest::default()
                 }
             }
 
@@ -131,7 +122,6 @@ macro_rules! forms {
                 ) -> Result<Outer, Status> {
                     Ok(Outer {
                         inner: Some(request).into(),
-                        ..Outer::default()
                     })
                 }
 
@@ -168,10 +158,7 @@ macro_rules! forms {
                 assert_eq!(response.get().unwrap().value, b"one");
 
                 let limit = 1000;
-                let mut numbers = client.count(&CountRequest {
-                    limit,
-                    ..CountRequest::default()
-                });
+                let mut numbers = client.count(&CountRequest { limit });
                 for value in 0..u64::from(limit) {
                     assert_eq!(numbers.next_wait().unwrap().unwrap().value, value);
                 }
@@ -211,10 +198,7 @@ macro_rules! forms {
                 assert_eq!(client.finish_get(a).unwrap().get().unwrap().value, b"a");
 
                 let limit = 1000;
-                let request = CountRequest {
-                    limit,
-                    ..CountRequest::default()
-                };
+                let request = CountRequest { limit };
                 let mut numbers = client.count(&request).unwrap();
                 for value in 0..u64::from(limit) {
                     let number = numbers.next().unwrap().unwrap();
@@ -244,10 +228,7 @@ macro_rules! forms {
             #[test]
             fn a_stream_that_fails_gives_its_messages_and_then_its_status() {
                 let (_server, address) = serve(Handler::default());
-                let request = CountRequest {
-                    limit: 3,
-                    ..CountRequest::default()
-                };
+                let request = CountRequest { limit: 3 };
                 let mut numbers = FormsClient::connect(&address).unwrap().count(&request);
                 for value in 0..3 {
                     assert_eq!(numbers.next_wait().unwrap().unwrap().value, value);
@@ -313,12 +294,10 @@ macro_rules! forms {
                 );
                 let inner = outer::Inner {
                     text: "far".to_owned(),
-                    ..outer::Inner::default()
                 };
                 let outer = client.far(&inner).wait().unwrap().get().unwrap();
                 let wanted = Outer {
                     inner: Some(inner).into(),
-                    ..Outer::default()
                 };
                 assert_eq!(outer, wanted);
                 let response = client.connect_(&key("c")).wait().unwrap();

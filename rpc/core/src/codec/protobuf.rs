@@ -1,8 +1,10 @@
 //! Protobuf with borrowed views, by buffa.
 
-use buffa::{DecodeOptions, HasMessageView, Message, SizeCache};
+use buffa::{DecodeOptions, HasMessageView, Message, MessageView, SizeCache, ViewEncode};
+use ringway_call::Status;
 
 use super::{Codec, DecodeError};
+use crate::reply::{Replied, Reply};
 
 /// Generated protobuf messages with borrowed views: strings and bytes stay where they were received.
 #[derive(Clone, Copy, Debug)]
@@ -37,5 +39,21 @@ impl<T: Message + HasMessageView> Codec<T> for Protobuf {
         DecodeOptions::new()
             .decode_from_slice(bytes)
             .map_err(|_malformed| DecodeError::Malformed)
+    }
+}
+
+impl<T: Message + HasMessageView> Reply<'_, T> {
+    /// Answers with a view of data that lies elsewhere, encoded in place: no message is put together first. One
+    /// copy, no allocation.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_view<'v, V>(self, view: &V) -> Result<Replied, Status>
+    where
+        V: ViewEncode<'v> + MessageView<'v, Owned = T>,
+    {
+        let mut sizes = SizeCache::new();
+        let len = view.compute_size(&mut sizes) as usize;
+        self.write(len, |mut out| view.write_to(&mut sizes, &mut out))
     }
 }
