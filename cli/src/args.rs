@@ -123,16 +123,19 @@ pub(crate) struct Bench {
     /// What both sides do when there is nothing to do
     #[arg(long, value_enum, default_value_t = Policy::Spin)]
     pub(crate) policy: Policy,
-    /// Bytes of a message; by default 64, for `bandwidth` 1 MiB (udp: 1200)
+    /// Bytes of a message; by default 64, for `bandwidth` and `call-bandwidth` 1 MiB (udp: 1200)
     #[arg(long, value_name = "BYTES")]
     pub(crate) size: Option<u32>,
-    /// Calls in flight for `rate`; by default 64
+    /// Calls in flight for `rate` and `call-rate`, by default 64, and for `call-bandwidth`, by default 4
     #[arg(long, value_name = "N")]
     pub(crate) outstanding: Option<u32>,
-    /// Connections for `connections` and `idle`; by default 1000
+    /// Calls per second of `call-tail`; by default 20000
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<u32>,
+    /// Connections for `connections`, `call-connections` and `idle`; by default 1000
     #[arg(long, value_name = "N")]
     pub(crate) connections: Option<u32>,
-    /// Idle connections held while `connections` measures memory; by default as many as --connections
+    /// Idle connections held while `connections` or `call-connections` measures memory; by default as many as --connections
     #[arg(long, value_name = "N")]
     pub(crate) held: Option<u32>,
     /// Rounds; by default 31, the fewest that make a claim (`idle`: 3)

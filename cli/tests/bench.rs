@@ -133,6 +133,80 @@ fn connections_everywhere() {
     );
 }
 
+/// Both transports that carry calls, by every driver.
+fn calls_everywhere(workload: &str, more: &[&str], check: impl Fn(&Value)) {
+    let mut arguments = vec!["--policy", "park", "--rounds", "3"];
+    arguments.extend_from_slice(more);
+    for driver in drivers() {
+        for transport in ["tcp", "unix"] {
+            let line = bench(workload, transport, &driver, &arguments);
+            compared(&line, "rate");
+            check(&line);
+        }
+    }
+}
+
+#[test]
+fn calls_one_by_one_everywhere() {
+    calls_everywhere("call-rtt", &["--ops", "64"], |line| {
+        compared(line, "p50");
+        assert_eq!(line["raw"]["syscalls_per_op"], 4.0, "{line}");
+        for counted in ["allocs_per_op", "copies_per_op"] {
+            assert_eq!(line["ours"][counted], 0.0, "{counted}: {line}");
+        }
+    });
+}
+
+#[test]
+fn calls_in_flight_everywhere() {
+    let more = ["--ops", "64", "--outstanding", "8"];
+    calls_everywhere("call-rate", &more, |line| compared(line, "p50"));
+}
+
+#[test]
+fn a_stream_of_a_call_everywhere() {
+    calls_everywhere("call-stream", &["--ops", "64"], |line| {
+        assert!(line["ours"]["p50_ns"].is_null(), "{line}");
+    });
+}
+
+#[test]
+fn large_calls_everywhere() {
+    let more = ["--ops", "8", "--size", "200000", "--outstanding", "2"];
+    calls_everywhere("call-bandwidth", &more, |line| {
+        let (bytes, calls) = (&line["ours"]["bytes_per_s"], &line["ours"]["per_s"]);
+        let size = bytes.as_f64().unwrap() / calls.as_f64().unwrap();
+        assert!((size / 200_000.0 - 1.0).abs() < 1e-9, "{line}");
+    });
+}
+
+#[test]
+fn calls_on_many_connections_everywhere() {
+    let more = ["--connections", "20", "--held", "30", "--ops", "100"];
+    calls_everywhere("call-connections", &more, |line| {
+        compared(line, "p50");
+        assert!(positive(&line["ours"]["rss_per_connection"]), "{line}");
+    });
+}
+
+// Slow calls are no figures of their own, but they are made: each costs what a worker's answer allocates.
+#[test]
+fn calls_at_a_rate_beside_slow_ones_everywhere() {
+    let more = ["--ops", "400", "--rate", "4000"];
+    calls_everywhere("call-tail", &more, |line| {
+        compared(line, "p99");
+        assert!(positive(&line["ours"]["allocs_per_op"]), "{line}");
+        assert_eq!(line["raw"]["allocs_per_op"], 0.0, "{line}");
+    });
+}
+
+#[test]
+fn calls_over_plain_datagrams_are_refused_with_the_way_out() {
+    let output = ringway(&["bench", "call-rtt", "--transport", "udp"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--transport tcp or unix"));
+}
+
 #[test]
 fn an_idle_server_uses_little_and_a_spinning_one_a_core() {
     let driver = drivers().remove(0);

@@ -141,7 +141,7 @@ impl Plan {
     /// Whether round trips are what this workload is about.
     pub(crate) fn has_latency(&self) -> bool {
         matches!(
-            self.workload,
+            self.workload.shape(),
             Workload::Rtt | Workload::Rate | Workload::Connections
         )
     }

@@ -63,17 +63,33 @@ pub(crate) fn goals(line: &Line) -> Vec<Goal> {
         (Workload::Connections, _, _) if small && line.connections >= 1000 => {
             vec![goal(Rate, AtLeast(1.1))]
         }
+        (Workload::CallRtt, Transport::Tcp, Policy::Spin)
+            if small && line.driver == Driver::Uring =>
+        {
+            vec![goal(P50, AtMost(1.15)), goal(P99, AtMost(1.35))]
+        }
+        (Workload::CallRate, _, _) if small && line.outstanding == 64 => {
+            vec![goal(Rate, AtLeast(0.6))]
+        }
+        (Workload::CallBandwidth, _, _) if line.size == 1 << 20 => vec![goal(Rate, AtLeast(0.9))],
+        (Workload::CallTail, _, Policy::Adaptive) if small => vec![goal(P99, AtMost(3.0))],
         (Workload::Idle, _, Policy::Adaptive) => vec![goal(IdleCpu, AtMost(1.0))],
         _ => Vec::new(),
     };
-    if line.workload != Workload::Idle {
+    // A stream's handler is a future, a slow call's answer comes from another thread, a large request is kept
+    // whole in memory of its own: these allocate per call.
+    let steady = !matches!(
+        line.workload,
+        Workload::Idle | Workload::CallStream | Workload::CallTail | Workload::CallBandwidth
+    );
+    if steady {
         goals.push(goal(Allocations, AtMost(0.0)));
         // Of a large message, the part that arrives together with its header is copied, by design.
-        if line.workload != Workload::Bandwidth {
+        if line.workload.shape() != Workload::Bandwidth {
             goals.push(goal(Copies, AtMost(0.0)));
         }
     }
-    if line.ours.rss_per_connection.is_some() {
+    if line.ours.rss_per_connection.is_some() && line.workload == Workload::Connections {
         goals.push(goal(RssPerConnection, AtMost(4096.0)));
     }
     goals

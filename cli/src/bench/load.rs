@@ -12,6 +12,8 @@ use crate::failure::Failure;
 
 /// Of messages that are many in flight, one in so many is timed: a clock read costs 25 ns.
 const TIMED_ONE_IN: u64 = 16;
+/// Of an open loop with slow calls, one in so many is one.
+const SLOW_ONE_IN: u64 = 100;
 /// Longest time that a histogram holds, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 10_000_000_000;
 /// Significant digits of a histogram.
@@ -129,6 +131,109 @@ impl Calls {
     }
 }
 
+/// An open loop: calls leave when their time has come, whatever happened to those before. A latency counts from
+/// the intended time, so that a late answer is charged with every call that it delayed.
+#[derive(Debug)]
+pub(crate) struct OpenLoop {
+    template: Vec<u8>,
+    interval_ns: u64,
+    slow: bool,
+    base: u64,
+    target: u64,
+    issued: u64,
+    answered: u64,
+    started: u64,
+    latencies: Histogram<u64>,
+}
+
+impl OpenLoop {
+    /// An open loop at the rate of `plan`; `slow`: one call in [`SLOW_ONE_IN`] is a slow one.
+    pub(crate) fn new(plan: &Plan, slow: bool) -> Self {
+        Self {
+            template: template(plan.size),
+            interval_ns: 1_000_000_000 / u64::from(plan.rate.max(1)),
+            slow,
+            base: 0,
+            target: 0,
+            issued: 0,
+            answered: 0,
+            started: 0,
+            latencies: histogram(),
+        }
+    }
+
+    /// Starts a block of `target` calls; the first leaves now.
+    pub(crate) fn start(&mut self, target: u64) {
+        self.start_at(target, now());
+    }
+
+    fn start_at(&mut self, target: u64, at: u64) {
+        self.base += self.issued;
+        (self.issued, self.answered, self.target) = (0, 0, target);
+        self.started = at;
+        self.latencies.reset();
+    }
+
+    /// Writes the next call into `room` if its time has come; says whether it is a slow one.
+    pub(crate) fn issue_due(&mut self, room: &mut [u8]) -> Option<bool> {
+        let now = now();
+        self.issue_at(room, now)
+    }
+
+    fn issue_at(&mut self, room: &mut [u8], now: u64) -> Option<bool> {
+        let due = self.started + self.issued * self.interval_ns;
+        if self.issued == self.target || now < due {
+            return None;
+        }
+        let sequence = self.base + self.issued;
+        let slow = self.slow && mixed(sequence).is_multiple_of(SLOW_ONE_IN);
+        room.copy_from_slice(&self.template);
+        room[..8].copy_from_slice(&sequence.to_le_bytes());
+        room[8..16].copy_from_slice(&if slow { 0 } else { due }.to_le_bytes());
+        self.issued += 1;
+        Some(slow)
+    }
+
+    /// Takes an answer; returns false if it belongs to no call of this block.
+    pub(crate) fn answer(&mut self, body: &[u8]) -> bool {
+        self.answer_at(body, now())
+    }
+
+    fn answer_at(&mut self, body: &[u8], now: u64) -> bool {
+        let (Some(sequence), Some(due)) = (word(body, 0), word(body, 8)) else {
+            return false;
+        };
+        let known = sequence.wrapping_sub(self.base) < self.issued;
+        if !known || body.len() != self.template.len() || self.answered == self.issued {
+            return false;
+        }
+        if due != 0 {
+            let latency = now.saturating_sub(due).max(1);
+            self.latencies.saturating_record(latency);
+        }
+        self.answered += 1;
+        true
+    }
+
+    /// Whether all calls of the block are answered.
+    pub(crate) fn is_done(&self) -> bool {
+        self.answered == self.target
+    }
+
+    /// Latencies of this block's calls that are not slow.
+    pub(crate) fn latencies(&self) -> &Histogram<u64> {
+        &self.latencies
+    }
+}
+
+/// SplitMix64: which calls are slow looks random and is the same in every run.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
 /// The sending side of one-way traffic.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -165,8 +270,7 @@ impl Flow {
     /// How many messages may leave now.
     #[inline]
     pub(crate) fn may_issue(&self) -> u64 {
-        let in_flight = self.issued.saturating_sub(self.acknowledged);
-        (self.target - self.issued).min(self.window.saturating_sub(in_flight))
+        (self.target - self.issued).min(self.window.saturating_sub(self.in_flight()))
     }
 
     /// One message left.
@@ -188,6 +292,11 @@ impl Flow {
         };
         self.acknowledged = self.acknowledged.max(count);
         Ok(())
+    }
+
+    /// Messages that left and are not acknowledged.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.issued.saturating_sub(self.acknowledged)
     }
 
     /// Messages that the receiver is known to have.
@@ -293,6 +402,33 @@ mod tests {
             // 0, 16, 32, 48, 64, 80 and 96 are timed.
             assert_eq!(calls.latencies().len(), 7);
         }
+    }
+
+    #[test]
+    fn an_open_loop_counts_from_the_intended_time() {
+        let mut calls = OpenLoop::new(&plan(Workload::CallTail, Transport::Tcp), true);
+        let mut room = vec![0; 64];
+        calls.start_at(10_000, 1_000_000);
+        assert_eq!(
+            calls.issue_at(&mut room, 999_999),
+            None,
+            "not before its time"
+        );
+        // The generator wakes one millisecond late: twenty calls are due, and each counts from its own time.
+        let (late, mut slow) = (2_000_000, 0);
+        let mut issued = 0_u64;
+        while let Some(is_slow) = calls.issue_at(&mut room, late) {
+            slow += u32::from(is_slow);
+            issued += 1;
+            assert!(calls.answer_at(&room, late));
+        }
+        assert_eq!(issued, 21, "one per 50 us, both ends included");
+        assert_eq!(calls.latencies().len() + u64::from(slow), issued);
+        assert!(calls.latencies().max() >= 999_000 && calls.latencies().min() <= 50_001);
+        while let Some(is_slow) = calls.issue_at(&mut room, u64::MAX / 2) {
+            slow += u32::from(is_slow);
+        }
+        assert!((50..200).contains(&slow), "one in a hundred: {slow}");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::contestant::Server;
 use super::control::{Block, Order, Report, Side};
-use super::ours::OurServer;
-use super::plan::Plan;
+use super::ours::{CallServer, OurServer};
+use super::plan::{Plan, Workload};
 use super::raw::RawServer;
 use super::usage::Meter;
 use crate::args;
@@ -76,6 +76,11 @@ impl Peer {
             return Err(Failure::Usage("the plan comes first".to_owned()));
         };
         let server: Box<dyn Server> = match side {
+            Side::Ours if plan.is_calls() => Box::new(CallServer::listen(plan, "calls")?),
+            // Its baseline is itself without slow calls.
+            Side::Raw if plan.workload == Workload::CallTail => {
+                Box::new(CallServer::listen(plan, "base")?)
+            }
             Side::Ours => Box::new(OurServer::listen(plan)?),
             Side::Raw | Side::Bare => Box::new(RawServer::listen(plan, side)?),
         };

@@ -14,7 +14,7 @@ macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
+        #[serde(rename_all = "kebab-case")]
         pub(crate) enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl fmt::Display for $name {
@@ -40,6 +40,18 @@ named! {
         Connections = "connections",
         /// Many connections that say nothing: CPU of the server
         Idle = "idle",
+        /// One RPC after the other: round-trip time
+        CallRtt = "call-rtt",
+        /// Many RPCs in flight on one connection: calls per second
+        CallRate = "call-rate",
+        /// One RPC that streams small messages from server to client: messages per second
+        CallStream = "call-stream",
+        /// RPCs with large requests: bytes per second
+        CallBandwidth = "call-bandwidth",
+        /// Many connections with one RPC each: calls per second, memory per connection
+        CallConnections = "call-connections",
+        /// RPCs at a fixed rate: p99 beside slow calls to that without slow calls
+        CallTail = "call-tail",
     }
 }
 
@@ -74,6 +86,20 @@ named! {
         Adaptive = "adaptive",
         /// Sleep at once: the least CPU
         Park = "park",
+    }
+}
+
+impl Workload {
+    /// The message workload whose baseline an RPC workload has; any other itself.
+    pub(crate) fn shape(self) -> Self {
+        match self {
+            Self::CallRtt | Self::CallTail => Self::Rtt,
+            Self::CallRate => Self::Rate,
+            Self::CallStream => Self::Stream,
+            Self::CallBandwidth => Self::Bandwidth,
+            Self::CallConnections => Self::Connections,
+            other => other,
+        }
     }
 }
 
@@ -118,6 +144,14 @@ const IN_FLIGHT_BYTES_MAX: u64 = 64 << 10;
 const DATAGRAM_COST: u64 = 2048;
 /// Most connections or held connections: one port's worth of local ports.
 const CONNECTIONS_MAX: u32 = 20_000;
+/// Most connections over which one thread calls: the servers that a client may name.
+const CALL_CONNECTIONS_MAX: u32 = 1000;
+/// Large requests that may be in flight.
+const LARGE_OUTSTANDING_MAX: u64 = 64;
+/// Calls per second of the open loop.
+const RATE_MAX: u32 = 1_000_000;
+/// Bytes that the opening frame of a call carries between header and body.
+const OPEN_FIELDS_BYTES: usize = 16;
 /// Most messages of a measured block.
 const OPS_MAX: u64 = 1 << 26;
 
@@ -132,6 +166,8 @@ pub(crate) struct Plan {
     pub(crate) size: u32,
     /// Calls in flight, all connections together.
     pub(crate) outstanding: u32,
+    /// Calls per second of an open loop; 0 where the loop is closed.
+    pub(crate) rate: u32,
     /// Connections of each contestant.
     pub(crate) connections: u32,
     /// Idle connections held while memory is measured.
@@ -150,19 +186,35 @@ impl Plan {
     /// [`Failure::Usage`] that names the argument and its range.
     pub(crate) fn new(given: &args::Bench) -> Result<Self, Failure> {
         let (workload, transport) = (given.workload, given.transport);
-        let connections = match workload {
+        let shape = workload.shape();
+        let connections = match shape {
             Workload::Connections | Workload::Idle => given.connections.unwrap_or(1000),
-            _ => only(given.connections, "--connections", "connections and idle")?.unwrap_or(1),
+            _ => only(
+                given.connections,
+                "--connections",
+                "connections, idle and call-connections",
+            )?
+            .unwrap_or(1),
         };
         let outstanding = match workload {
-            Workload::Rate => given.outstanding.unwrap_or(64),
-            _ => only(given.outstanding, "--outstanding", "rate")?.unwrap_or(connections),
+            Workload::Rate | Workload::CallRate => given.outstanding.unwrap_or(64),
+            Workload::CallBandwidth => given.outstanding.unwrap_or(4),
+            _ => only(
+                given.outstanding,
+                "--outstanding",
+                "rate, call-rate and call-bandwidth",
+            )?
+            .unwrap_or(connections),
         };
-        let held = match workload {
+        let held = match shape {
             Workload::Connections => given.held.unwrap_or(connections),
-            _ => only(given.held, "--held", "connections")?.unwrap_or(0),
+            _ => only(given.held, "--held", "connections and call-connections")?.unwrap_or(0),
         };
-        let size = given.size.unwrap_or(match (workload, transport) {
+        let rate = match workload {
+            Workload::CallTail => given.rate.unwrap_or(20_000),
+            _ => only(given.rate, "--rate", "call-tail")?.unwrap_or(0),
+        };
+        let size = given.size.unwrap_or(match (shape, transport) {
             (Workload::Bandwidth, Transport::Udp) => 1200,
             (Workload::Bandwidth, _) => 1 << 20,
             _ => 64,
@@ -178,46 +230,52 @@ impl Plan {
             policy: given.policy,
             size,
             outstanding,
+            rate,
             connections,
             held,
             rounds,
             ops: given.ops,
-            block_ms: 80,
+            // A p99 of an open loop takes some thousand calls.
+            block_ms: if rate > 0 { 500 } else { 80 },
         };
         plan.check()?;
         Ok(plan)
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let size_max = match (self.transport, self.workload) {
+        let shape = self.workload.shape();
+        if self.is_calls() && self.transport == Transport::Udp {
+            return Err(Failure::Usage(
+                "plain datagrams carry messages, not calls; use --transport tcp or unix".to_owned(),
+            ));
+        }
+        let size_max = match (self.transport, shape) {
             (_, Workload::Connections | Workload::Idle) => MANY_SIZE_MAX,
             (Transport::Udp, _) => DATAGRAM_MAX,
             _ => SIZE_MAX,
         };
-        within(
-            "--size",
-            u64::from(self.size),
-            u64::from(SIZE_MIN),
-            u64::from(size_max),
-        )?;
-        within("--rounds", u64::from(self.rounds), 1, u64::from(ROUNDS_MAX))?;
-        let connections_max = u64::from(CONNECTIONS_MAX);
-        within(
-            "--connections",
-            u64::from(self.connections),
-            1,
-            connections_max,
-        )?;
-        within("--held", u64::from(self.held), 0, connections_max)?;
+        within("--size", self.size.into(), SIZE_MIN.into(), size_max.into())?;
+        within("--rounds", self.rounds.into(), 1, ROUNDS_MAX.into())?;
+        let connections_max = if self.is_calls() {
+            CALL_CONNECTIONS_MAX
+        } else {
+            CONNECTIONS_MAX
+        };
+        let connections = u64::from(self.connections);
+        within("--connections", connections, 1, connections_max.into())?;
+        within("--held", self.held.into(), 0, connections_max.into())?;
         within("--ops", self.ops.unwrap_or(1), 1, OPS_MAX)?;
-        if self.workload == Workload::Rate {
-            let each = u64::from(self.size).max(512);
-            within(
-                "--outstanding",
-                u64::from(self.outstanding),
-                1,
-                IN_FLIGHT_BYTES_MAX / each,
-            )?;
+        let outstanding = u64::from(self.outstanding);
+        match self.workload {
+            Workload::Rate | Workload::CallRate => {
+                let each = u64::from(self.size).max(512);
+                within("--outstanding", outstanding, 1, IN_FLIGHT_BYTES_MAX / each)?;
+            }
+            Workload::CallBandwidth => {
+                within("--outstanding", outstanding, 1, LARGE_OUTSTANDING_MAX)?;
+            }
+            Workload::CallTail => within("--rate", self.rate.into(), 1, RATE_MAX.into())?,
+            _ => {}
         }
         if self.transport == Transport::Udp && self.workload == Workload::Connections {
             let cost = DATAGRAM_COST + 2 * u64::from(self.size);
@@ -233,9 +291,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether ringway's side makes RPCs.
+    pub(crate) fn is_calls(&self) -> bool {
+        self.workload.shape() != self.workload
+    }
+
     /// Whether connections are many and share epoll.
     pub(crate) fn is_many(&self) -> bool {
-        matches!(self.workload, Workload::Connections | Workload::Idle)
+        matches!(
+            self.workload.shape(),
+            Workload::Connections | Workload::Idle
+        )
     }
 
     /// Whether nothing is said.
@@ -245,7 +311,19 @@ impl Plan {
 
     /// Whether messages flow one way, with an acknowledgement at the end.
     pub(crate) fn is_one_way(&self) -> bool {
-        matches!(self.workload, Workload::Stream | Workload::Bandwidth)
+        matches!(
+            self.workload.shape(),
+            Workload::Stream | Workload::Bandwidth
+        )
+    }
+
+    /// Bytes of a request ahead of its body: the baseline sends them too, and its server drops them.
+    pub(crate) fn lead_bytes(&self) -> usize {
+        if self.is_calls() && !self.is_one_way() {
+            OPEN_FIELDS_BYTES
+        } else {
+            0
+        }
     }
 
     /// Whether a bare, connected UDP figure stands beside the like-for-like one.
@@ -273,9 +351,7 @@ impl Plan {
 
 fn only<T>(given: Option<T>, argument: &str, workloads: &str) -> Result<Option<T>, Failure> {
     match given {
-        Some(_) => Err(Failure::Usage(format!(
-            "{argument} belongs to the workload {workloads}"
-        ))),
+        Some(_) => Err(Failure::Usage(format!("{argument} belongs to {workloads}"))),
         None => Ok(None),
     }
 }
@@ -303,6 +379,7 @@ pub(crate) mod tests {
             outstanding: None,
             connections: None,
             held: None,
+            rate: None,
             rounds: None,
             ops: None,
             json: false,
@@ -327,6 +404,27 @@ pub(crate) mod tests {
             (1000, 1000, 1000)
         );
         assert_eq!(plan(Workload::Idle, Transport::Tcp).rounds, 3);
+        let large = plan(Workload::CallBandwidth, Transport::Tcp);
+        assert_eq!((large.size, large.outstanding), (1 << 20, 4));
+        assert_eq!(plan(Workload::CallTail, Transport::Unix).rate, 20_000);
+    }
+
+    #[test]
+    fn calls_have_the_baseline_of_messages_and_its_extra_bytes() {
+        let plan = |workload| Plan::new(&bench(workload, Transport::Tcp)).unwrap();
+        for (calls, messages, lead) in [
+            (Workload::CallRtt, Workload::Rtt, 16),
+            (Workload::CallRate, Workload::Rate, 16),
+            (Workload::CallConnections, Workload::Connections, 16),
+            (Workload::CallStream, Workload::Stream, 0),
+            (Workload::CallBandwidth, Workload::Bandwidth, 0),
+        ] {
+            assert!(plan(calls).is_calls() && !plan(messages).is_calls());
+            assert_eq!(plan(calls).workload.shape(), messages);
+            assert_eq!(plan(calls).is_one_way(), plan(messages).is_one_way());
+            assert_eq!(plan(calls).lead_bytes(), lead, "{calls}");
+            assert_eq!(plan(messages).lead_bytes(), 0);
+        }
     }
 
     #[test]
@@ -345,6 +443,8 @@ pub(crate) mod tests {
         assert!(refused(|given| given.outstanding = Some(129)).contains("1 to 128"));
         assert!(refused(|given| given.connections = Some(5)).contains("--connections belongs"));
         assert!(refused(|given| given.held = Some(5)).contains("--held belongs"));
+        assert!(refused(|given| given.rate = Some(5)).contains("--rate belongs"));
+        assert!(refused(|given| given.workload = Workload::CallRate).contains("tcp or unix"));
     }
 
     #[test]

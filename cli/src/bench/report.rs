@@ -21,10 +21,13 @@ pub(crate) fn table(line: &Line) -> String {
     let goals = goals(line);
     let bare = line.raw_bare.is_some();
     let mut text = format!("{}\n\n", headline(line));
+    let [ours, base] = match line.workload {
+        // The figures are those of the other calls.
+        Workload::CallTail => ["slow beside", "none slow"],
+        _ => ["ringway", "raw"],
+    };
     text += &columns(
-        [
-            "", "ringway", "raw", "raw bare", "ratio", "A/A band", "goal",
-        ],
+        ["", ours, base, "raw bare", "ratio", "A/A band", "goal"],
         bare,
     );
     for row in rows(line) {
@@ -62,10 +65,15 @@ fn headline(line: &Line) -> String {
         format!("{} B", line.size)
     };
     let shape = match line.workload {
-        Workload::Rtt => "one call after the other".to_owned(),
-        Workload::Rate => format!("{} calls in flight", line.outstanding),
-        Workload::Stream | Workload::Bandwidth => "one way".to_owned(),
-        Workload::Connections => format!("{} connections, one call each", line.connections),
+        Workload::Rtt | Workload::CallRtt => "one call after the other".to_owned(),
+        Workload::Rate | Workload::CallRate | Workload::CallBandwidth => {
+            format!("{} calls in flight", line.outstanding)
+        }
+        Workload::Stream | Workload::Bandwidth | Workload::CallStream => "one way".to_owned(),
+        Workload::CallTail => "a fixed rate, one call in 100 sleeps 5 ms on a worker".to_owned(),
+        Workload::Connections | Workload::CallConnections => {
+            format!("{} connections, one call each", line.connections)
+        }
         Workload::Idle => format!("{} idle connections", line.connections),
     };
     format!(
@@ -113,7 +121,7 @@ fn rows(line: &Line) -> Vec<Row> {
         ..row
     };
     let rate = match line.workload {
-        Workload::Stream | Workload::Bandwidth => "messages per s",
+        Workload::Stream | Workload::Bandwidth | Workload::CallStream => "messages per s",
         _ => "calls per s",
     };
     let one = |value: f64| format!("{value:.3}");

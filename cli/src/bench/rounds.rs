@@ -4,7 +4,7 @@
 use super::contestant::Client;
 use super::control::{Block, Order, Side};
 use super::figures::{Figures, Series};
-use super::ours::OurClient;
+use super::ours::{CallClient, OurClient};
 use super::pair::Pair;
 use super::plan::{Plan, Workload};
 use super::raw::RawClient;
@@ -222,6 +222,12 @@ fn meet(pair: &mut Pair, plan: Plan, side: Side, count: u32) -> Result<Met, Fail
     let address = pair.listen(side)?;
     pair.tell(&Order::Accept(side, count))?;
     let client: Result<Box<dyn Client>, Failure> = match side {
+        Side::Ours if plan.is_calls() => {
+            CallClient::connect(plan, &address, count, true).map(|client| Box::new(client) as _)
+        }
+        Side::Raw if plan.workload == Workload::CallTail => {
+            CallClient::connect(plan, &address, count, false).map(|client| Box::new(client) as _)
+        }
         Side::Ours => OurClient::connect(plan, &address, count).map(|client| Box::new(client) as _),
         Side::Raw | Side::Bare => {
             RawClient::connect(plan, side, &address, count).map(|client| Box::new(client) as _)
@@ -234,7 +240,7 @@ fn meet(pair: &mut Pair, plan: Plan, side: Side, count: u32) -> Result<Met, Fail
 /// memory freed by one can't hide the other's.
 fn resident(plan: Plan, cores: Cores) -> Result<Option<(f64, f64)>, Failure> {
     let streams = plan.transport != super::plan::Transport::Udp;
-    if plan.workload != Workload::Connections || plan.held == 0 || !streams {
+    if plan.workload.shape() != Workload::Connections || plan.held == 0 || !streams {
         return Ok(None);
     }
     let measure = |side| {

@@ -140,6 +140,7 @@ fn plan(
         outstanding: None,
         connections: None,
         held: None,
+        rate: None,
         rounds: Some(rounds),
         ops: None,
         json: false,

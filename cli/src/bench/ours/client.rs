@@ -10,13 +10,11 @@ use super::super::contestant::Client;
 use super::super::load::{Calls, Flow};
 use super::super::plan::{Plan, Transport, Workload};
 use super::super::usage::Counts;
-use super::{Stall, Watched, counts, engine, turn_until_over};
+use super::{Stall, TURN_BYTES, Watched, counts, engine, turn_until_over};
 use crate::failure::Failure;
 
 /// Connections that are made at once: fewer than a listener's accept queue holds.
 const CONNECTING_MAX: usize = 256;
-/// Bytes that one turn of a sender adds: one write's worth, the batch limit of both contestants.
-const TURN_BYTES: usize = 64 << 10;
 
 /// An engine that calls.
 #[derive(Debug)]

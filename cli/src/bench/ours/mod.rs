@@ -3,36 +3,50 @@
 //! [`server`] answers, [`client`] calls; both own an engine and turn it themselves. Under `spin` they call
 //! [`Engine::turn`] from a loop of their own, else [`Engine::wait`], which follows the engine's policy.
 
+mod calls;
 mod client;
 mod server;
 
-use ringway::{Config, Context, Engine, Handler, Limits, ListenOptions, SocketOptions, TimerId};
+use ringway::{
+    Config, Context, Engine, Handler, Limits, ListenOptions, ListenerId, SocketOptions, TimerId,
+};
 
 use super::STALL;
-use super::plan::{Plan, Policy};
+use super::plan::{Plan, Policy, Transport};
 use super::usage::Counts;
 use crate::failure::Failure;
 
+pub(crate) use calls::{CallClient, CallServer};
 pub(crate) use client::OurClient;
 pub(crate) use server::OurServer;
 
 /// Connections beyond those of the measurement that an engine has room for: listeners and such.
 const CONNECTIONS_BESIDE: usize = 64;
+/// Bytes that one turn of a sender adds: one write's worth, the batch limit of both contestants.
+const TURN_BYTES: usize = 64 << 10;
 
 /// An engine in the shape of `plan`, with the driver that it names or none.
 fn engine(plan: &Plan) -> Result<Engine, Failure> {
+    build(plan, config(plan))
+}
+
+fn config(plan: &Plan) -> Config {
     let default = Limits::default();
     let needed = plan.connections.max(plan.held) as usize + CONNECTIONS_BESIDE;
     let limits = Limits {
         connections_max: default.connections_max.max(needed),
         ..default
     };
-    let driver = plan.driver;
     Config::default()
-        .driver(driver.required())
+        .driver(plan.driver.required())
         .idle(plan.policy.idle())
         .limits(limits)
         .socket(socket_options(plan))
+}
+
+fn build(plan: &Plan, config: Config) -> Result<Engine, Failure> {
+    let driver = plan.driver;
+    config
         .build()
         .map_err(|error| Failure::DriverRefused { driver, error })
 }
@@ -49,6 +63,18 @@ fn listen_options(plan: &Plan) -> ListenOptions {
         socket: socket_options(plan),
         ..ListenOptions::default()
     }
+}
+
+/// Listens on loopback at a port, or in the abstract namespace at a name, of nobody else's.
+fn listen(engine: &mut Engine, plan: &Plan, name: &str) -> Result<ListenerId, Failure> {
+    let wish = match plan.transport {
+        Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
+        Transport::Udp => "udp://127.0.0.1:0".to_owned(),
+        Transport::Unix => format!("unix://@ringway-{name}-{}", std::process::id()),
+    };
+    engine
+        .listen_with(&wish, &listen_options(plan))
+        .map_err(|error| Failure::Connection(format!("ringway server, {wish}: {error}")))
 }
 
 /// A handler that knows when a block is over, one way or the other.
@@ -77,6 +103,11 @@ impl Stall {
     fn start(&mut self, cx: &mut Context<'_>) {
         self.timer = cx.set_timer(STALL);
         self.seen = u64::MAX;
+    }
+
+    /// Whether a timer is this one.
+    fn owns(&self, timer: TimerId) -> bool {
+        self.timer == Some(timer)
     }
 
     /// The timer came. True: nothing has happened since it came last.

@@ -11,7 +11,7 @@ use super::super::contestant::Server;
 use super::super::load::Tally;
 use super::super::plan::{Plan, Transport};
 use super::super::usage::Counts;
-use super::{Stall, Watched, counts, engine, listen_options, turn_until_over};
+use super::{Stall, Watched, counts, engine, listen, turn_until_over};
 use crate::failure::Failure;
 
 /// An engine that serves.
@@ -46,17 +46,10 @@ struct Serving {
 }
 
 impl OurServer {
-    /// Listens on loopback at a port, or in the abstract namespace at a name, of nobody else's.
+    /// Listens at an address of nobody else's.
     pub(crate) fn listen(plan: Plan) -> Result<Self, Failure> {
         let mut engine = engine(&plan)?;
-        let wish = match plan.transport {
-            Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
-            Transport::Udp => "udp://127.0.0.1:0".to_owned(),
-            Transport::Unix => format!("unix://@ringway-ours-{}", std::process::id()),
-        };
-        let listener = engine
-            .listen_with(&wish, &listen_options(&plan))
-            .map_err(|error| Failure::Connection(format!("ringway server, {wish}: {error}")))?;
+        let listener = listen(&mut engine, &plan, "ours")?;
         let serving = Serving {
             aim: Aim::Connections(0),
             echoed: 0,

@@ -43,6 +43,7 @@ impl RawClient {
         count: u32,
     ) -> Result<Self, Failure> {
         let framed = plan.transport != Transport::Udp;
+        let lead = plan.lead_bytes();
         let (inbox, out) = (Inbox::new(plan.size as usize), Outbox::new(framed));
         let blocking = plan.policy != Policy::Spin;
         let bare = side == Side::Bare;
@@ -54,10 +55,10 @@ impl RawClient {
         let shape = match (framed, plan.is_many()) {
             (true, false) => {
                 let link = Stream::new(open::connect(address, blocking)?);
-                Shape::Stream(Single::new(link, inbox, out, blocking))
+                Shape::Stream(Single::new(link, inbox, out, blocking, lead))
             }
             (true, true) => {
-                let mut many = Many::new(inbox, out, blocking)?;
+                let mut many = Many::new(inbox, out, blocking, lead)?;
                 for _ in 0..count {
                     many.add(Stream::new(open::connect(address, false)?))?;
                 }
@@ -65,10 +66,16 @@ impl RawClient {
             }
             (false, false) => {
                 let fd = datagram_socket(address, &plan, blocking, bare)?;
-                Shape::Datagram(Single::new(Datagram::new(fd, manner), inbox, out, blocking))
+                Shape::Datagram(Single::new(
+                    Datagram::new(fd, manner),
+                    inbox,
+                    out,
+                    blocking,
+                    lead,
+                ))
             }
             (false, true) => {
-                let mut many = Many::new(inbox, out, blocking)?;
+                let mut many = Many::new(inbox, out, blocking, lead)?;
                 for _ in 0..count {
                     let fd = datagram_socket(address, &plan, false, false)?;
                     many.add(Datagram::new(fd, manner))?;
@@ -89,7 +96,7 @@ impl Client for RawClient {
     fn run(&mut self, target: u64) -> Result<(), Failure> {
         let (calls, flow) = (&mut self.calls, &mut self.flow);
         let one_way = self.plan.is_one_way();
-        let large = self.plan.workload == Workload::Bandwidth;
+        let large = self.plan.workload.shape() == Workload::Bandwidth;
         match &mut self.shape {
             Shape::Stream(single) if large => single.flow_large(flow, target),
             Shape::Stream(single) if one_way => single.flow(flow, target),

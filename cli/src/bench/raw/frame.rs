@@ -218,6 +218,14 @@ impl Outbox {
         &mut self.bytes[from..from + len]
     }
 
+    /// Room for a body behind `lead` bytes of fields, which are zero.
+    #[inline]
+    pub(crate) fn claim_behind(&mut self, lead: usize, len: usize) -> &mut [u8] {
+        let (fields, body) = self.claim(lead + len).split_at_mut(lead);
+        fields.fill(0);
+        body
+    }
+
     /// One more message with this body.
     #[inline]
     pub(crate) fn push(&mut self, body: &[u8]) {

@@ -22,10 +22,17 @@ pub(crate) struct Many<L> {
     inbox: Inbox,
     out: Outbox,
     blocking: bool,
+    /// Bytes of a request ahead of its body.
+    lead: usize,
 }
 
 impl<L: Link> Many<L> {
-    pub(crate) fn new(inbox: Inbox, out: Outbox, blocking: bool) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        inbox: Inbox,
+        out: Outbox,
+        blocking: bool,
+        lead: usize,
+    ) -> Result<Self, Failure> {
         let epoll = Epoll::new().map_err(failed("make an epoll set"))?;
         Ok(Self {
             epoll,
@@ -33,6 +40,7 @@ impl<L: Link> Many<L> {
             inbox,
             out,
             blocking,
+            lead,
         })
     }
 
@@ -49,10 +57,10 @@ impl<L: Link> Many<L> {
     /// Server: sends every message back, `target` of them.
     pub(crate) fn echo(&mut self, target: u64) -> Result<(), Failure> {
         let mut patience = Patience::new("the raw server", self.blocking);
-        let mut echoed = 0;
+        let (mut echoed, lead) = (0, self.lead);
         while echoed < target {
             self.ready(&mut patience, |body, out| {
-                out.push(body);
+                out.push(body.get(lead..).unwrap_or_default());
                 echoed += 1;
             })?;
         }
@@ -62,17 +70,18 @@ impl<L: Link> Many<L> {
     /// Client: one call in flight on each connection.
     pub(crate) fn call(&mut self, calls: &mut Calls, target: u64) -> Result<(), Failure> {
         let mut patience = Patience::new("the raw client", self.blocking);
+        let lead = self.lead;
         calls.start(target);
         for link in &mut self.links {
             if calls.may_issue() {
-                calls.issue(self.out.claim(calls.size()));
+                calls.issue(self.out.claim_behind(lead, calls.size()));
                 push(link, &mut self.out)?;
             }
         }
         while !calls.is_done() {
             self.ready(&mut patience, |body, out| {
                 if calls.answer(body) && calls.may_issue() {
-                    calls.issue(out.claim(calls.size()));
+                    calls.issue(out.claim_behind(lead, calls.size()));
                 }
             })?;
         }

@@ -56,16 +56,16 @@ impl RawServer {
 
     fn accept_streams(&mut self, count: u32) -> Result<(), Failure> {
         let (inbox, out) = (self.inbox(), Outbox::new(true));
-        let blocking = self.is_blocking();
+        let (blocking, lead) = (self.is_blocking(), self.plan.lead_bytes());
         if !self.plan.is_many() {
             let fd = self
                 .listening
                 .accept(blocking)
                 .map_err(failed("raw server, accept"))?;
-            self.shape = Shape::Stream(Single::new(Stream::new(fd), inbox, out, blocking));
+            self.shape = Shape::Stream(Single::new(Stream::new(fd), inbox, out, blocking, lead));
             return Ok(());
         }
-        let mut many = Many::new(inbox, out, blocking)?;
+        let mut many = Many::new(inbox, out, blocking, lead)?;
         for _ in 0..count {
             let fd = self
                 .listening
@@ -92,22 +92,22 @@ impl RawServer {
         } else {
             Manner::LikeForLike { to_sender: true }
         };
-        let blocking = self.is_blocking();
+        let (blocking, lead) = (self.is_blocking(), self.plan.lead_bytes());
         let watched = self.plan.is_idle();
         let fd = open::udp(socket, &self.plan, blocking && !watched, bare).map_err(failed(what))?;
         let link = Datagram::new(fd, manner);
         self.shape = if watched {
-            let mut many = Many::new(inbox, out, blocking)?;
+            let mut many = Many::new(inbox, out, blocking, lead)?;
             many.add(link)?;
             Shape::Watched(many)
         } else {
-            Shape::Datagram(Single::new(link, inbox, out, blocking))
+            Shape::Datagram(Single::new(link, inbox, out, blocking, lead))
         };
         Ok(())
     }
 
     fn inbox(&self) -> Inbox {
-        Inbox::new(self.plan.size as usize)
+        Inbox::new(self.plan.lead_bytes() + self.plan.size as usize)
     }
 
     fn is_blocking(&self) -> bool {

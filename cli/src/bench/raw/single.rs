@@ -15,15 +15,18 @@ pub(crate) struct Single<L> {
     inbox: Inbox,
     out: Outbox,
     blocking: bool,
+    /// Bytes of a request ahead of its body.
+    lead: usize,
 }
 
 impl<L: Link> Single<L> {
-    pub(crate) fn new(link: L, inbox: Inbox, out: Outbox, blocking: bool) -> Self {
+    pub(crate) fn new(link: L, inbox: Inbox, out: Outbox, blocking: bool, lead: usize) -> Self {
         Self {
             link,
             inbox,
             out,
             blocking,
+            lead,
         }
     }
 
@@ -34,6 +37,7 @@ impl<L: Link> Single<L> {
             inbox,
             out,
             blocking,
+            lead,
         } = self;
         let mut patience = Patience::new("the raw server", *blocking);
         let mut echoed = 0;
@@ -43,7 +47,7 @@ impl<L: Link> Single<L> {
             } else if link.pull(inbox).map_err(failed("raw server, receive"))? {
                 patience.hit();
                 while let Some(body) = link.next(inbox).map_err(failed("raw server, parse"))? {
-                    out.push(body);
+                    out.push(body.get(*lead..).unwrap_or_default());
                     echoed += 1;
                 }
             } else {
@@ -61,13 +65,13 @@ impl<L: Link> Single<L> {
             inbox,
             out,
             blocking,
+            lead,
         } = self;
         let mut patience = Patience::new("the raw client", *blocking);
         calls.start(target);
         while !calls.is_done() {
             while calls.may_issue() {
-                let room = out.claim(calls.size());
-                calls.issue(room);
+                calls.issue(out.claim_behind(*lead, calls.size()));
             }
             link.push(out).map_err(failed("raw client, send"))?;
             if !link.pull(inbox).map_err(failed("raw client, receive"))? {
@@ -117,6 +121,7 @@ impl<L: Link> Single<L> {
             inbox,
             out,
             blocking,
+            ..
         } = self;
         let mut patience = Patience::new("the raw sender", *blocking);
         flow.start(target);
@@ -149,6 +154,7 @@ impl<L: Link> Single<L> {
             inbox,
             out,
             blocking,
+            ..
         } = self;
         let mut patience = Patience::new("the raw receiver", *blocking);
         tally.start(target);

@@ -10,7 +10,7 @@ use super::nested::Continuation;
 use super::request::Request;
 
 /// A call on its connection, unique as long as the engine lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallKey {
     pub(crate) connection: ConnectionId,
     pub(crate) call: CallId,
