@@ -70,6 +70,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("ringway-services", &["ringway", "ringway-build"]),
     ("ringway-cli", &["ringway", "ringway-services"]),
+    // Other libraries beside ringway, in a workspace of its own.
+    ("ringway-peers", &["ringway"]),
 ];
 
 /// Dependencies point down, and nothing below the command line brings a runtime.
@@ -106,7 +108,7 @@ pub(crate) fn edges(tree: &Tree) -> Vec<Fault> {
                     better,
                 ));
             }
-            if name == "tokio" && package != "ringway-cli" {
+            if name == "tokio" && !["ringway-cli", "ringway-peers"].contains(&package) {
                 let better = "a plain future: who uses the library brings the runtime";
                 faults.push(fault(
                     file,
