@@ -55,7 +55,7 @@ pub use local::{LocalDispatch, LocalEvent, LocalRequest};
 pub use node::Node;
 pub use reply::{Deferred, Inline, RemoteReply, Replied, Reply};
 pub use server::{Bound, ServeError, Server, ServerBuilder, rpc_config};
-pub use service::{BuildError, Method, Service, ServiceInfo};
+pub use service::{BuildError, Method, Methods, Service, ServiceInfo};
 pub use stats::{MethodStats, StatsReader, Times};
 pub use stream::{Receiver, Sender};
 pub use worker::{Blocking, Job};

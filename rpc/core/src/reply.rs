@@ -21,7 +21,7 @@ use crate::coder::Coder;
 use crate::context::CallInfo;
 use crate::executor::Bell;
 use crate::live::Work;
-use crate::service::Method;
+use crate::service::Methods;
 use crate::stage::{Local, RemoteAnswer, Wish};
 use crate::worker::{self, Job};
 
@@ -285,7 +285,7 @@ impl<T: ?Sized> Deferred<T> {
     pub fn call<C, Q, R>(
         self,
         channel: &Channel,
-        methods: &'static [Method],
+        methods: impl Into<Methods>,
         index: u32,
         request: &Q,
         options: &CallOptions<'_>,
@@ -299,6 +299,7 @@ impl<T: ?Sized> Deferred<T> {
         if self.is_cancelled() {
             return;
         }
+        let methods = methods.into();
         let is_own = self.local.inlet().is_some_and(|it| channel.is_of(it));
         if !is_own || index as usize >= methods.len() {
             let text = "a nested call needs a channel of its own engine and a method of the list";

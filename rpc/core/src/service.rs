@@ -5,7 +5,9 @@
 //! handled: at once in place, as a future, or on the worker pool.
 
 use core::fmt;
+use core::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringway_call::{Binding, Kind, MethodTable, method_id};
 
@@ -42,6 +44,16 @@ impl Method {
         }
     }
 
+    /// A method whose name is known only at run time, for clients: the wire carries the name's hash, so `name` stays
+    /// empty, and no server takes it.
+    #[must_use]
+    pub const fn found(name: &str, kind: Kind, codec: u8, schema: u32) -> Self {
+        Self {
+            id: method_id(name),
+            ..Self::new("", kind, codec, schema)
+        }
+    }
+
     /// The same method, known to be idempotent.
     #[must_use]
     pub const fn idempotent(mut self) -> Self {
@@ -58,6 +70,61 @@ impl Method {
             kind: self.kind,
             codec: self.codec,
         }
+    }
+}
+
+/// A list of methods that calls name by index: of a generated or hand-written service, or found at run time.
+///
+/// ```
+/// use std::sync::Arc;
+/// use ringway_rpc::{Kind, Method, Methods};
+///
+/// static KNOWN: &[Method] = &[Method::new("demo.Echo/Say", Kind::Unary, 0, 0)];
+/// let known = Methods::from(KNOWN);
+///
+/// let name = format!("demo.Echo/{}", "Say");
+/// let found = Methods::from(Arc::from([Method::found(&name, Kind::Unary, 0, 0)]));
+/// assert_eq!(known[0].binding(), found[0].binding());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Methods(List);
+
+#[derive(Clone, Debug)]
+enum List {
+    Static(&'static [Method]),
+    Shared(Arc<[Method]>),
+}
+
+impl Methods {
+    /// The list, if it lives as long as the program.
+    pub(crate) fn as_static(&self) -> Option<&'static [Method]> {
+        match &self.0 {
+            List::Static(methods) => Some(methods),
+            List::Shared(_) => None,
+        }
+    }
+}
+
+impl Deref for Methods {
+    type Target = [Method];
+
+    fn deref(&self) -> &[Method] {
+        match &self.0 {
+            List::Static(methods) => methods,
+            List::Shared(methods) => methods,
+        }
+    }
+}
+
+impl From<&'static [Method]> for Methods {
+    fn from(methods: &'static [Method]) -> Self {
+        Self(List::Static(methods))
+    }
+}
+
+impl From<Arc<[Method]>> for Methods {
+    fn from(methods: Arc<[Method]>) -> Self {
+        Self(List::Shared(methods))
     }
 }
 

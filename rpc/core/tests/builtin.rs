@@ -11,8 +11,8 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use ringway_buf::Instant;
 use ringway_call::{Code, Kind};
 use ringway_rpc::{
-    BuildError, Health, IncomingCall, LocalEvent, LocalRequest, Method, Raw, Server, ServerLimits,
-    Service, ServiceInfo, ServingStatus, StatsReader, Status,
+    BuildError, CallOptions, Channel, Health, IncomingCall, LocalEvent, LocalRequest, Method, Raw,
+    Server, ServerLimits, Service, ServiceInfo, ServingStatus, StatsReader, Status,
 };
 use world::{Pair, World, open};
 
@@ -394,4 +394,26 @@ fn a_bound_server_stops_when_told() {
     let thread = std::thread::spawn(move || other.stop().unwrap());
     bound.run();
     thread.join().unwrap();
+}
+
+#[test]
+fn a_channel_calls_methods_that_are_known_only_at_run_time() {
+    let server = Server::builder().service(|| Echo);
+    let server = server.shards(1, &["tcp://127.0.0.1:0"]).unwrap();
+    let channel = Channel::connect(&server.addresses()[0].to_string()).unwrap();
+    let call = |name: &str, kind| {
+        let methods: Arc<[Method]> = [Method::found(name, kind, 0, 0)].into();
+        channel
+            .call::<Raw, [u8], [u8]>(methods, 0, b"hello", &CallOptions::default())
+            .wait()
+    };
+    // Each time another list: the same methods are found again, and no other ones.
+    for _ in 0..3 {
+        let names = ["test.Echo/Say".to_owned(), ["test.Echo", "Gone"].join("/")];
+        assert_eq!(call(&names[0], Kind::Unary).unwrap().bytes(), b"hello");
+        let gone = call(&names[1], Kind::Unary).unwrap_err();
+        assert_eq!(gone.code, Code::Unimplemented);
+        let wrong = call(&names[0], Kind::Bidi).unwrap_err();
+        assert_eq!(wrong.code, Code::FailedPrecondition);
+    }
 }

@@ -20,7 +20,7 @@ use crate::codec::Codec;
 use crate::executor::{is_within_handler, would_block};
 use crate::node::Node;
 use crate::rpc_config;
-use crate::service::Method;
+use crate::service::Methods;
 
 /// An engine on a thread of its own, for channels. Cheap to clone; the last clone or channel ends it.
 ///
@@ -258,7 +258,7 @@ impl Channel {
     /// A call, not yet under way.
     pub(crate) fn request(
         &self,
-        methods: &'static [Method],
+        methods: Methods,
         index: u32,
         first: Option<Vec<u8>>,
         end: bool,
@@ -266,6 +266,7 @@ impl Channel {
         one_way: bool,
     ) -> Arc<Request> {
         let method = methods.get(index as usize);
+        let is_idempotent = method.is_some_and(|it| it.idempotent);
         // Another thread's call counts from now, even if its engine is slow to take it; one of a handler counts by
         // the clock of its engine, which takes it in the same turn and may be simulated.
         let own = self.open.engine.is_some();
@@ -279,7 +280,7 @@ impl Channel {
             metadata: options.metadata.into(),
             priority: options.priority,
             wait_for_ready: options.wait_for_ready,
-            idempotent: options.idempotent || method.is_some_and(|it| it.idempotent),
+            idempotent: options.idempotent || is_idempotent,
             compress: options.compress,
             one_way,
             timeout: options.timeout.filter(|_| !own),
@@ -305,7 +306,7 @@ impl Channel {
     /// Calls the method at `index` of `methods`; the future resolves to the answer. Dropping it gives the call up.
     pub fn call<C, Q, R>(
         &self,
-        methods: &'static [Method],
+        methods: impl Into<Methods>,
         index: u32,
         request: &Q,
         options: &CallOptions<'_>,
@@ -316,7 +317,7 @@ impl Channel {
         R: ?Sized,
     {
         let first = Some(encoded::<C, Q>(request));
-        let request = self.request(methods, index, first, true, options, false);
+        let request = self.request(methods.into(), index, first, true, options, false);
         Call {
             request: self.submit(request),
             channel: self.clone(),
@@ -329,7 +330,7 @@ impl Channel {
     /// surely does not start; dropping it does not take the call back.
     pub fn one_way<C, Q>(
         &self,
-        methods: &'static [Method],
+        methods: impl Into<Methods>,
         index: u32,
         request: &Q,
         options: &CallOptions<'_>,
@@ -339,7 +340,7 @@ impl Channel {
         Q: ?Sized,
     {
         let first = Some(encoded::<C, Q>(request));
-        let request = self.request(methods, index, first, true, options, true);
+        let request = self.request(methods.into(), index, first, true, options, true);
         OneWay {
             request: self.submit(request),
             inlet: Arc::clone(self.inlet()),
@@ -349,7 +350,7 @@ impl Channel {
     /// Opens a call that streams, with its first message or without. With `end` the client says no more.
     pub fn open<C, Q, R>(
         &self,
-        methods: &'static [Method],
+        methods: impl Into<Methods>,
         index: u32,
         first: Option<&Q>,
         end: bool,
@@ -361,7 +362,7 @@ impl Channel {
         R: ?Sized,
     {
         let first = first.map(encoded::<C, Q>);
-        let request = self.request(methods, index, first, end, options, false);
+        let request = self.request(methods.into(), index, first, end, options, false);
         let request = self.submit(request);
         let outgoing = Outgoing {
             request: Arc::clone(&request),

@@ -39,7 +39,7 @@ pub use session::CallKey;
 pub use stream::InlineStream;
 
 use crate::outlet::Line;
-use crate::service::Method;
+use crate::service::{Method, Methods};
 use endpoint::{Endpoint, State};
 use inlet::{Inlet, Place};
 use nested::Continuation;
@@ -231,8 +231,12 @@ impl Clients {
         &mut self,
         cx: &mut Context<'_>,
         target: Target,
-        methods: &'static [Method],
+        methods: &Methods,
     ) -> Result<u32, Status> {
+        let Some(methods) = methods.as_static() else {
+            // Its place may be another list's tomorrow.
+            return self.bind(cx, target, methods);
+        };
         if let Some(endpoint) = self.endpoints.get(target.0) {
             let mut known = endpoint.services.iter();
             if let Some((_, first)) = known.find(|(it, _)| core::ptr::eq(*it, methods)) {

@@ -135,7 +135,7 @@ pub(crate) fn open(
         pending.end(cx, late());
         return None;
     }
-    let method = match clients.bind_service(cx, target, settings.methods) {
+    let method = match clients.bind_service(cx, target, &settings.methods) {
         Ok(first) => first + settings.index,
         Err(status) => {
             pending.end(cx, status);

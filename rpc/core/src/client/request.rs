@@ -15,7 +15,7 @@ use super::Channel;
 use super::answer::Answer;
 use super::inlet::{Inlet, Note, Place};
 use super::session::CallKey;
-use crate::service::Method;
+use crate::service::Methods;
 
 /// Bytes of a stream that may wait to be sent, and one message.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
@@ -24,7 +24,7 @@ const UNSENT_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) place: Arc<Place>,
-    pub(crate) methods: &'static [Method],
+    pub(crate) methods: Methods,
     pub(crate) index: u32,
     pub(crate) metadata: Box<[u8]>,
     pub(crate) priority: u8,
