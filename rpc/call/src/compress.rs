@@ -4,7 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use ringway_buf::{Lease, Pools, Slice};
+use ringway_buf::{Lease, Pools, Slice, copy_counted};
 
 /// Compressed bytes that are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,18 @@ impl core::error::Error for Corrupt {}
 pub trait Compressor {
     /// Its number: 0 is lz4 (block format). At most 31.
     fn algorithm(&self) -> u8;
+
+    /// Most bytes that so many packed ones can stand for: what claims more is corrupt, and no memory is taken for
+    /// it. Default: no bound but `message_bytes_max`.
+    fn plain_bytes_max(&self, packed_bytes: usize) -> usize {
+        let _ = packed_bytes;
+        usize::MAX
+    }
+
+    /// Room that packing may want for so many bytes. Default: as many, since longer results are of no use.
+    fn room_bytes(&self, plain_bytes: usize) -> usize {
+        plain_bytes
+    }
 
     /// Packs `plain` into `out`; how many bytes were written, or `None` if they do not fit: the message is sent
     /// as it is.
@@ -73,13 +85,24 @@ impl Compressors {
     /// Packs a message; `None` if that does not make it shorter, or memory lacks.
     pub(crate) fn pack(&self, plain: &[u8], peer: u32, pools: &Pools) -> Option<Slice> {
         let algorithm = self.common(peer)?;
-        let mut lease = pools.lease(plain.len())?;
+        let room = PLAIN_BYTES.checked_add(algorithm.room_bytes(plain.len()))?;
+        let mut lease = pools.lease(room)?;
         lease.reset(0);
-        let room = lease.append(plain.len())?;
-        let (front, packed) = room.split_first_chunk_mut::<PLAIN_BYTES>()?;
+        let (front, packed) = lease.append(room)?.split_first_chunk_mut::<PLAIN_BYTES>()?;
         *front = u32::try_from(plain.len()).ok()?.to_le_bytes();
-        let written = algorithm.compress(plain, packed)?;
-        lease.truncate(PLAIN_BYTES + written);
+        let len = PLAIN_BYTES + algorithm.compress(plain, packed)?;
+        if len >= plain.len() {
+            return None;
+        }
+        lease.truncate(len);
+        if len <= room / 2 {
+            // It may wait for long: not in memory of the plain one's size.
+            if let Some(mut small) = pools.lease(len) {
+                small.reset(0);
+                copy_counted(small.append(len)?, lease.bytes());
+                return Some(small.freeze());
+            }
+        }
         Some(lease.freeze())
     }
 
@@ -99,6 +122,9 @@ impl Compressors {
             return Err(Unpack::TooLong);
         }
         let algorithm = self.common(peer).ok_or(Unpack::Corrupt)?;
+        if plain > algorithm.plain_bytes_max(rest.len()) {
+            return Err(Unpack::Corrupt);
+        }
         // Never more than was announced: what a message unpacks to is bounded before it is looked at.
         let mut lease: Lease = pools.lease(plain).ok_or(Unpack::NoMemory)?;
         lease.reset(0);

@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 
 use ringway_buf::Slice;
 
-use crate::{Blocked, CallId, Head, Outlet};
+use crate::{Blocked, CallId, Head, Outlet, kind};
 
 /// A frame that waits.
 #[derive(Debug)]
@@ -37,6 +37,12 @@ impl Debts {
         if let Some(last) = self.0.back_mut() {
             last.frees = Some(call);
         }
+    }
+
+    /// Whether the OPEN of this call waits here.
+    pub(crate) fn opens(&self, call: CallId) -> bool {
+        let mut all = self.0.iter();
+        all.any(|owed| owed.head.kind == kind::OPEN && owed.head.call() == call)
     }
 
     pub(crate) fn push(&mut self, owed: Owed) {

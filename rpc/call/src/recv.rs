@@ -71,8 +71,14 @@ impl Base {
             // Only the end of this direction.
             return Ok(None);
         }
-        let cost = if streams { spend(lane, body.len())? } else { 0 };
+        if !streams {
+            return Err(Broken::rule("a message came that is not due"));
+        }
+        if lane.allowed <= 0 {
+            return Err(OVERRUN);
+        }
         let payload = self.whole(frame, body)?;
+        let cost = spend(lane, payload.len());
         Ok(Some(Message {
             payload,
             cost,
@@ -122,8 +128,15 @@ impl Base {
         streams: bool,
     ) -> Result<(), Broken> {
         let bytes = total as usize;
-        if streams {
-            spend(lane, bytes)?;
+        if streams && lane.allowed <= 0 {
+            return Err(OVERRUN);
+        }
+        if !streams && lane.whole.is_some() {
+            return Err(Broken::rule("a second answer came"));
+        }
+        if total <= self.config.inline_bytes_max {
+            // Else grants that wait for room could outnumber what credit bounds.
+            return Err(Broken::rule("a message was announced that fits one frame"));
         }
         if total > self.config.message_bytes_max {
             return Err(TOO_LONG);
@@ -157,6 +170,9 @@ impl Base {
         };
         if body.len() > total.saturating_sub(buffer.len()) {
             return Err(Broken::rule("a message is longer than announced"));
+        }
+        if body.is_empty() {
+            return Err(Broken::rule("a piece of a message is empty"));
         }
         if let Some(room) = buffer.spare_mut().get_mut(..body.len()) {
             let copied = copy_counted(room, body);
@@ -204,9 +220,10 @@ impl Base {
         } else {
             slice
         };
+        let cost = if streams { spend(lane, slice.len()) } else { 0 };
         Ok(Some(Message {
             payload: Payload::owned(slice),
-            cost: if streams { cost(total) } else { 0 },
+            cost,
             end: head.has(flag::END),
         }))
     }
@@ -228,12 +245,10 @@ impl Base {
     }
 }
 
-/// Takes a message's cost from the credit that the peer has left.
-fn spend(lane: &mut Lane, bytes: usize) -> Result<u32, Broken> {
-    if lane.allowed <= 0 {
-        return Err(OVERRUN);
-    }
+/// Takes a message's cost from the credit that the peer has left: that of its plain length, because that is what
+/// it holds here.
+fn spend(lane: &mut Lane, bytes: usize) -> u32 {
     let cost = cost(bytes);
     lane.allowed -= i64::from(cost);
-    Ok(cost)
+    cost
 }

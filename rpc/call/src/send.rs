@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use ringway_buf::{Pools, Slice};
 
 use crate::bulk::{Bulks, QUEUE_BYTES_MAX};
-use crate::flood::Bucket;
+use crate::flood::Idle;
 use crate::lane::{Bulk, Ending, Lane};
 use crate::owed::{self, Debts, Owed};
 use crate::wire::{PIECE_BYTES_MAX, Settings};
@@ -25,14 +25,14 @@ pub(crate) struct Base {
     pub(crate) bulks: Bulks,
     /// Streams that were refused a message.
     pub(crate) waiting: Vec<CallId>,
-    pub(crate) idle_frames: Bucket,
+    pub(crate) idle: Idle,
 }
 
 /// What became of a message.
 #[derive(Debug)]
 pub(crate) enum Sent {
-    /// It is in the connection's queue, or will be; so many bytes of payload.
-    Whole(usize),
+    /// It is in the connection's queue, or will be.
+    Whole,
     /// It is announced, and waits for the peer's grant.
     Announced(Slice),
 }
@@ -84,7 +84,7 @@ impl Base {
             debts: Debts::default(),
             bulks: Bulks::default(),
             waiting: Vec::new(),
-            idle_frames: Bucket::default(),
+            idle: Idle::default(),
         }
     }
 
@@ -187,7 +187,7 @@ impl Base {
         });
         match (sent, body) {
             (Err(blocked), Some(body)) => Err(Refused::blocked(blocked, body)),
-            _ => Ok(Sent::Whole(len)),
+            _ => Ok(Sent::Whole),
         }
     }
 
@@ -198,7 +198,6 @@ impl Base {
         head: Head,
         slice: Slice,
     ) -> Result<Sent, Refused<B>> {
-        let len = slice.len();
         if let Err((slice, Blocked::Full)) = out.slice(head, slice) {
             self.debts.push(Owed {
                 head,
@@ -207,7 +206,7 @@ impl Base {
                 frees: None,
             });
         }
-        Ok(Sent::Whole(len))
+        Ok(Sent::Whole)
     }
 
     #[cold]
@@ -241,7 +240,7 @@ impl Base {
             flags: head.flags | flags,
             ..head
         };
-        let (front, len) = (front.to_bytes(), slice.len());
+        let front = front.to_bytes();
         if owed::send(out, head, &front, Some(&slice)) == Err(Blocked::Full) {
             self.debts.push(Owed {
                 head,
@@ -250,7 +249,7 @@ impl Base {
                 frees: None,
             });
         }
-        Ok(Sent::Whole(len))
+        Ok(Sent::Whole)
     }
 
     #[cold]
@@ -273,13 +272,29 @@ impl Base {
     }
 
     /// The peer has reserved memory for the announced message of a call.
-    pub(crate) fn granted(&mut self, lane: &mut Lane, call: CallId) {
-        if let Some(bulk) = &mut lane.bulk
-            && !bulk.granted
-        {
-            bulk.granted = true;
-            self.bulks.push(lane.priority, call);
+    /// False: nobody waits for that.
+    fn granted(&mut self, lane: &mut Lane, call: CallId) -> bool {
+        let Some(bulk) = lane.bulk.as_mut().filter(|bulk| !bulk.granted) else {
+            return false;
+        };
+        bulk.granted = true;
+        self.bulks.push(lane.priority, call);
+        true
+    }
+
+    /// A CREDIT of an open call; false: it does no work.
+    pub(crate) fn credited(&mut self, lane: &mut Lane, head: &Head) -> bool {
+        if head.has(flag::MORE) {
+            return self.granted(lane, head.call());
         }
+        lane.credit = lane.credit.saturating_add(i64::from(head.arg()));
+        head.arg() > 0
+    }
+
+    /// A call ends at this side.
+    #[inline]
+    pub(crate) fn over(&mut self, lane: Option<&Lane>) {
+        self.idle.over(lane, self.config.inline_bytes_max);
     }
 
     /// Sends the next piece of a call's large message. `Ok(true)`: the message is complete.

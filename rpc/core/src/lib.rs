@@ -26,6 +26,8 @@ mod interceptor;
 mod limits;
 mod live;
 mod local;
+#[cfg(feature = "lz4")]
+mod lz4;
 mod node;
 mod outlet;
 mod reply;
@@ -52,6 +54,8 @@ pub use incoming::IncomingCall;
 pub use interceptor::Interceptor;
 pub use limits::ServerLimits;
 pub use local::{LocalDispatch, LocalEvent, LocalRequest};
+#[cfg(feature = "lz4")]
+pub use lz4::Lz4;
 pub use node::Node;
 pub use reply::{Deferred, Inline, RemoteReply, Replied, Reply};
 pub use server::{Bound, ServeError, Server, ServerBuilder, rpc_config};

@@ -201,7 +201,8 @@ impl Callee {
             (Head::new(kind::DATA, flags, call, total), None)
         };
         match self.base.message(out, head, front, body, false, announce) {
-            Ok(Sent::Whole(_)) if self.base.debts.is_empty() => {
+            Ok(Sent::Whole) if self.base.debts.is_empty() => {
+                self.over(call);
                 self.slots.free(call);
                 Ok(())
             }
@@ -221,6 +222,7 @@ impl Callee {
     /// The answer waits: for room, or for the client's grant.
     #[cold]
     fn answered_later(&mut self, call: CallId, metadata: &[u8], sent: Sent) {
+        self.over(call);
         let Some(slot) = self.slots.slot_mut(call) else {
             return;
         };
@@ -265,10 +267,23 @@ impl Callee {
             slice,
             frees: Some(call),
         });
+        self.over(call);
         if let Some(slot) = self.slots.slot_mut(call) {
             slot.state = State::Ending;
         }
         Ok(())
+    }
+
+    /// A call is ended here: what its client may still say is of no use, and no flood either.
+    #[inline]
+    fn over(&mut self, call: CallId) {
+        if let Some(slot) = self.slots.slot_mut(call) {
+            let lane = slot.lane.as_deref_mut();
+            self.base.over(lane.as_deref());
+            if let Some(lane) = lane {
+                lane.place = None;
+            }
+        }
     }
 
     /// Ends a call with a status and metadata: after a stream, or for a call without an answer. What the stream has
@@ -285,6 +300,10 @@ impl Callee {
             self.one_way = self.one_way.saturating_sub(1);
             return;
         }
+        if !self.slots.is_open(call) {
+            return;
+        }
+        self.over(call);
         let Some(slot) = self.slots.open_mut(call) else {
             return;
         };
@@ -322,8 +341,12 @@ impl Callee {
 
     /// Ends a call with an error; what its stream has not sent is dropped.
     pub fn fail(&mut self, out: &mut impl Outlet, call: CallId, status: &Status, now: Instant) {
-        if let Some(slot) = self.slots.open_mut(call) {
-            slot.lane = None;
+        if let Some(lane) = self
+            .slots
+            .open_mut(call)
+            .and_then(|slot| slot.lane.as_mut())
+        {
+            lane.bulk = None;
         }
         self.finish(out, call, status, &[], now);
     }

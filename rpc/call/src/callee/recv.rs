@@ -10,13 +10,10 @@ use super::{Callee, CalleeEvent, CancelReason, Opened, lane_of};
 use crate::lane::Lane;
 use crate::method::{Asked, BINDING_BYTES};
 use crate::recv::{Broken, Message};
-use crate::wire::{OPEN_FIELDS_BYTES, OpenFields, Settings, timeout_from_wire};
+use crate::wire::{OPEN_FIELDS_BYTES, OpenFields, PRIORITY_MAX, Settings, timeout_from_wire};
 use crate::{
     Bound, CallId, Code, Frame, Head, Kind, Metadata, Outlet, Status, Violation, flag, kind,
 };
-
-/// Idle frames that the end of a stream may leave on their way: they were honest when they were sent.
-const IN_FLIGHT_FRAMES: u64 = 8192;
 
 /// An OPEN, read.
 struct Request<'a> {
@@ -66,7 +63,20 @@ impl Callee {
 
     /// A frame that does no work.
     fn idle(&mut self, now: Instant) -> Result<Option<CalleeEvent<'static>>, Violation> {
-        if self.base.idle_frames.take(now) {
+        if self.base.idle.take(now) {
+            Ok(None)
+        } else {
+            Err(Violation::Flood)
+        }
+    }
+
+    /// A frame of a call that is over.
+    fn late(
+        &mut self,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Option<CalleeEvent<'static>>, Violation> {
+        if self.base.idle.late(bytes, now) {
             Ok(None)
         } else {
             Err(Violation::Flood)
@@ -129,7 +139,7 @@ impl Callee {
         }
         match self.slots.take(call, self.base.config.calls_max, deadline) {
             Ok(slot) => {
-                slot.priority = fields.priority;
+                slot.priority = fields.priority.min(PRIORITY_MAX);
                 slot.client_ended = head.has(flag::END);
             }
             Err(Taken::Range) => return Err(Violation::SlotRange),
@@ -142,8 +152,11 @@ impl Callee {
             }
             Ok(request) => self.stream_opens(out, frame, request),
             Err(status) => {
+                // An honest client makes few such calls: it knows what is bound. Two tokens, one of which the END
+                // has just earned.
                 self.refuse(out, call, &status);
-                Ok(None)
+                self.idle(now)?;
+                self.idle(now)
             }
         }
     }
@@ -211,7 +224,7 @@ impl Callee {
             method: request.method,
             kind: request.kind,
             deadline: (request.deadline != Instant::MAX).then_some(request.deadline),
-            priority: request.fields.priority,
+            priority: request.fields.priority.min(PRIORITY_MAX),
             attempt: request.fields.attempt,
             idempotent: head.has(flag::IDEMPOTENT),
             one_way: head.has(flag::ONE_WAY),
@@ -230,11 +243,13 @@ impl Callee {
     ) -> Result<Option<CalleeEvent<'a>>, Violation> {
         let (head, call, fields) = (frame.head, frame.head.call(), request.fields);
         let window = self.base.config.stream_credit;
-        let mut lane = lane_of(request.kind, fields.priority, fields.credit, window);
+        let priority = fields.priority.min(PRIORITY_MAX);
+        let mut lane = lane_of(request.kind, priority, fields.credit, window);
         if !head.has(flag::MORE) {
             if let Some(slot) = self.slots.slot_mut(call) {
                 slot.kind = request.kind;
                 slot.lane = lane;
+                slot.client_ended |= !request.kind.client_streams();
             }
             return self.whole_request(out, frame, request);
         }
@@ -271,9 +286,12 @@ impl Callee {
         if frame.head.call() != CallId::ONE_WAY || frame.head.has(flag::MORE) {
             return Err(Violation::BadFrame);
         }
-        let running = self.one_way >= self.base.config.one_way_max;
-        let request = self.request(frame, fields, deadline);
-        let (false, Ok(request)) = (running, request) else {
+        if self.one_way >= self.base.config.one_way_max {
+            // Its sender can't know how busy this side is: no flood.
+            self.dropped += 1;
+            return Ok(None);
+        }
+        let Ok(request) = self.request(frame, fields, deadline) else {
             self.dropped += 1;
             return self.idle(now);
         };
@@ -298,7 +316,7 @@ impl Callee {
             method: request.method,
             kind: request.kind,
             deadline: (deadline != Instant::MAX).then_some(deadline),
-            priority: fields.priority,
+            priority: fields.priority.min(PRIORITY_MAX),
             attempt: fields.attempt,
             idempotent: frame.head.has(flag::IDEMPOTENT),
             one_way: true,
@@ -314,30 +332,31 @@ impl Callee {
         frame: &Frame<'a>,
         now: Instant,
     ) -> Result<Option<CalleeEvent<'a>>, Violation> {
-        let (head, call) = (frame.head, frame.head.call());
+        let (head, call, bytes) = (frame.head, frame.head.call(), frame.body.len());
         let Some(slot) = self.slots.slot_mut(call) else {
-            return self.idle(now);
+            return self.late(bytes, now);
         };
         let is_opening = slot.state == State::Opening;
         if slot.state == State::Ending || (slot.client_ended && !is_opening) {
-            return self.idle(now);
+            return self.late(bytes, now);
         }
         let streams = slot.kind.client_streams() && !is_opening;
         let Some(lane) = &mut slot.lane else {
-            return self.idle(now);
+            return self.late(bytes, now);
         };
         match self.base.data(out, lane, call, frame, streams) {
             Ok(Some(message)) => Ok(self.complete(call, message)),
             Ok(None) => {
-                let over = head.has(flag::END) && !head.has(flag::MESSAGE);
-                if over
-                    && !is_opening
+                if head.flags & (flag::MORE | flag::MESSAGE) != 0 {
+                    return Ok(None);
+                }
+                if head.has(flag::END)
                     && let Some(slot) = self.slots.slot_mut(call)
                 {
                     slot.client_ended = true;
                     return Ok(Some(CalleeEvent::Ended { call }));
                 }
-                Ok(None)
+                self.idle(now)
             }
             Err(broken) => Ok(self.break_off(out, call, broken)),
         }
@@ -359,6 +378,9 @@ impl Callee {
         if slot.kind == Kind::Unary {
             slot.lane = None;
         }
+        // The client may have said its last after it had announced the message.
+        let end = message.end || opening.flags & flag::END != 0 || !slot.kind.client_streams();
+        slot.client_ended = end;
         let (method_kind, priority) = (slot.kind, slot.priority);
         let deadline = self.slots.deadline(call);
         let metadata = match Metadata::parse(&opening.metadata) {
@@ -376,7 +398,7 @@ impl Callee {
             one_way: false,
             metadata,
             message: Some(message.payload),
-            end: !method_kind.client_streams() || opening.flags & flag::END != 0,
+            end,
         }))
     }
 
@@ -388,7 +410,6 @@ impl Callee {
         call: CallId,
         broken: Broken,
     ) -> Option<CalleeEvent<'static>> {
-        self.base.idle_frames.earn(IN_FLIGHT_FRAMES);
         if self.slots.is_opening(call) {
             self.refuse(out, call, &broken.status().not_started());
             return None;
@@ -411,7 +432,8 @@ impl Callee {
         _now: Instant,
     ) -> Result<Option<CalleeEvent<'static>>, Violation> {
         let call = head.call();
-        let Some(slot) = self.slots.slot_mut(call) else {
+        let slot = self.slots.slot_mut(call);
+        let Some(slot) = slot.filter(|slot| slot.state != State::Ending) else {
             return Ok(None);
         };
         let streams = slot.kind.client_streams() && slot.state != State::Opening;
@@ -435,14 +457,11 @@ impl Callee {
         head: Head,
         now: Instant,
     ) -> Result<Option<CalleeEvent<'static>>, Violation> {
-        let call = head.call();
-        let Some(lane) = self.slots.lane_mut(call) else {
-            return self.idle(now);
+        let Some(lane) = self.slots.lane_mut(head.call()) else {
+            return self.late(0, now);
         };
-        if head.has(flag::MORE) {
-            self.base.granted(lane, call);
-        } else {
-            lane.credit = lane.credit.saturating_add(i64::from(head.arg()));
+        if !self.base.credited(lane, &head) {
+            return self.idle(now);
         }
         self.flush(out);
         Ok(self.poll_event())
@@ -457,13 +476,14 @@ impl Callee {
         let call = head.call();
         let Some(slot) = self.slots.slot_mut(call) else {
             // Its END was on its way already.
-            return self.idle(now);
+            return self.late(0, now);
         };
         match slot.state {
             State::Opening => {
                 let status = Status::of(Code::Cancelled, "").not_started();
                 self.refuse(out, call, &status);
-                Ok(None)
+                // Memory was reserved for nothing.
+                self.idle(now)
             }
             State::Open if slot.cancelled => self.idle(now),
             State::Open => {

@@ -22,7 +22,7 @@ use crate::lane::{Bulk, Lane};
 use crate::method::BINDING_BYTES;
 use crate::send::{Base, Front, Sent};
 use crate::status::local;
-use crate::wire::{OpenFields, cancel, cost, timeout_to_wire};
+use crate::wire::{OpenFields, PRIORITY_MAX, cancel, cost, timeout_to_wire};
 use crate::{
     Binding, Body, Bound, CallConfig, CallId, Code, Compressors, Head, Kind, Metadata, Outlet,
     Payload, Refused, StatusView, flag, kind,
@@ -230,7 +230,7 @@ impl Caller {
             } else {
                 0
             },
-            priority: open.priority,
+            priority: open.priority.min(PRIORITY_MAX),
             attempt: open.attempt,
             codec,
             reserved: 0,
@@ -246,12 +246,12 @@ impl Caller {
         if open.one_way {
             return Ok(call);
         }
-        let lane = if method_kind == Kind::Unary && matches!(sent, Sent::Whole(_)) {
+        let lane = if method_kind == Kind::Unary && matches!(sent, Sent::Whole) {
             None
         } else {
             let window = self.base.config.stream_credit;
             Some(Lane {
-                priority: open.priority,
+                priority: open.priority.min(PRIORITY_MAX),
                 credit: i64::from(credit),
                 ended: end,
                 allowed: i64::from(window),
@@ -376,7 +376,7 @@ impl Caller {
     fn give_up(&mut self, out: &mut impl Outlet, call: CallId, reason: u32) {
         if let Some(slot) = self.slots.open_mut(call) {
             slot.state = State::Cancelled;
-            slot.lane = None;
+            self.base.over(slot.lane.take().as_deref());
             let head = Head::new(kind::CANCEL, 0, call, reason);
             self.base.control(out, head);
         }
@@ -428,7 +428,11 @@ impl Caller {
         self.closed = true;
         self.base.bulks.clear();
         self.base.waiting.clear();
-        self.slots.drain()
+        // An OPEN that still waits for room has surely not left.
+        let debts = &self.base.debts;
+        let open = self.slots.drain().into_iter();
+        open.map(|(call, unsent)| (call, unsent || debts.opens(call)))
+            .collect()
     }
 
     /// There is room in the connection's queue: what waits goes on.
@@ -542,13 +546,10 @@ pub(crate) fn stream_message<B: Body>(
         let flags = flag::MESSAGE | flag::MORE | end_flag;
         (Head::new(kind::DATA, flags, call, total), None)
     };
+    let cost = cost(body.len());
     match base.message(out, head, Front::NONE, body, compress, announce) {
         Ok(sent) => {
-            let bytes = match &sent {
-                Sent::Whole(bytes) => *bytes,
-                Sent::Announced(slice) => slice.len(),
-            };
-            lane.credit -= i64::from(cost(bytes));
+            lane.credit -= i64::from(cost);
             lane.bulk = bulk_of(sent, end_flag, false);
             lane.ended |= end;
             Ok(())
@@ -563,7 +564,7 @@ pub(crate) fn stream_message<B: Body>(
 
 pub(crate) fn bulk_of(sent: Sent, flags: u8, opens: bool) -> Option<Bulk> {
     match sent {
-        Sent::Whole(_) => None,
+        Sent::Whole => None,
         Sent::Announced(slice) => Some(Bulk {
             slice,
             sent: 0,

@@ -33,6 +33,7 @@ impl Caller {
             kind::DATA => self.data_came(out, &frame, now),
             kind::CREDIT => self.credit_came(out, head, now),
             kind::SETTINGS => self.settings_came(frame.body),
+            kind::BOUND if frame.body.is_empty() => self.idle(now),
             kind::BOUND => self.bound_came(&frame),
             kind::NAK => self.idle(now),
             kind::BIND | kind::OPEN | kind::CANCEL => Err(Violation::BadFrame),
@@ -52,7 +53,20 @@ impl Caller {
 
     /// A frame that does no work.
     fn idle(&mut self, now: Instant) -> Result<Option<CallerEvent<'static>>, Violation> {
-        if self.base.idle_frames.take(now) {
+        if self.base.idle.take(now) {
+            Ok(None)
+        } else {
+            Err(Violation::Flood)
+        }
+    }
+
+    /// A frame of a call that is over.
+    fn late(
+        &mut self,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Option<CallerEvent<'static>>, Violation> {
+        if self.base.idle.late(bytes, now) {
             Ok(None)
         } else {
             Err(Violation::Flood)
@@ -163,12 +177,9 @@ impl Caller {
         now: Instant,
     ) -> Result<Option<CallerEvent<'a>>, Violation> {
         let call = frame.head.call();
-        let Some(slot) = self.slots.slot_mut(call) else {
-            return self.idle(now);
+        let Some(slot) = self.slots.open_mut(call) else {
+            return self.late(frame.body.len(), now);
         };
-        if slot.state == State::Cancelled {
-            return Ok(None);
-        }
         let streams = slot.kind.server_streams();
         if !streams && slot.lane.is_none() {
             // The only DATA of a unary answer are the pieces of a large one.
@@ -182,6 +193,7 @@ impl Caller {
         };
         let came = self.base.data(out, lane, call, frame, streams);
         match came {
+            Ok(None) if frame.head.flags & (flag::MORE | flag::MESSAGE) == 0 => self.idle(now),
             Ok(None) => Ok(None),
             Ok(Some(message)) if streams => Ok(Some(CallerEvent::Message {
                 call,
@@ -248,12 +260,10 @@ impl Caller {
     ) -> Result<Option<CallerEvent<'static>>, Violation> {
         let call: CallId = head.call();
         let Some(lane) = self.slots.lane_mut(call) else {
-            return self.idle(now);
+            return self.late(0, now);
         };
-        if head.has(flag::MORE) {
-            self.base.granted(lane, call);
-        } else {
-            lane.credit = lane.credit.saturating_add(i64::from(head.arg()));
+        if !self.base.credited(lane, &head) {
+            return self.idle(now);
         }
         self.flush(out);
         Ok(self.poll_event())

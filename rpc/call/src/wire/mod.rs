@@ -70,6 +70,8 @@ pub mod cancel {
 
 /// Slot of one-way calls, which need none.
 pub const SLOT_ONE_WAY: u32 = 0xF_FFFF;
+/// The least urgent priority; higher numbers count as this one.
+pub const PRIORITY_MAX: u8 = 7;
 /// Most slots of a connection.
 pub const SLOTS_MAX: u32 = SLOT_ONE_WAY;
 /// Longest piece of a large message in bytes; a multiple of 16, as all pieces but the last are.

@@ -7,5 +7,9 @@
     reason = "tests fail by panicking, and count in small numbers"
 )]
 
+mod compress;
 mod document;
+mod floods;
 mod line;
+mod pair;
+mod rules;
