@@ -22,5 +22,9 @@ pub use ringway_engine::{
 #[cfg(feature = "rpc")]
 pub use ringway_rpc as rpc;
 
+/// Services from traits, messages from structs.
+#[cfg(feature = "macros")]
+pub use ringway_macros::{message, service};
+
 #[cfg(feature = "sim")]
 pub use ringway_engine::sim;

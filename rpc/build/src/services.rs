@@ -139,6 +139,7 @@ impl Services<'_> {
             kind,
             form,
             context: true,
+            by_reference: false,
             codec: types.codec,
             request: message(&method.input_type)?,
             response: message(&method.output_type)?,

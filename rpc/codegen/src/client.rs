@@ -66,11 +66,13 @@ impl Service {
         );
         quote! {
             #[doc = #doc]
+            #[allow(dead_code)]
             #[derive(Clone, Debug)]
             #visibility struct #client {
                 channel: #rt::Channel,
             }
 
+            #[allow(dead_code)]
             impl #client {
                 /// A client over a channel.
                 #[must_use]
@@ -189,12 +191,14 @@ impl Service {
             #[doc = #doc]
             ///
             /// `C` is an `InlineChannel` or a `&mut` to one that several clients share.
+            #[allow(dead_code)]
             #[derive(Debug)]
             #visibility struct #client<C> {
                 channel: C,
                 first: u32,
             }
 
+            #[allow(dead_code)]
             impl<C: ::core::borrow::BorrowMut<#rt::InlineChannel>> #client<C> {
                 /// Agrees with the server on the methods. Blocks for one round trip.
                 ///

@@ -3,7 +3,7 @@
 //! Above stand `ringway-build`, which reads `.proto` files, and `ringway-macros`, which reads a Rust trait. Both
 //! describe what they found as a [`Service`], so that a service looks the same wherever it comes from. The output
 //! names nothing but full paths below [`Service::runtime`] and `::core` / `::std`: whatever the user's messages are
-//! called, they shadow nothing.
+//! called, they shadow nothing. Who serves uses one half of it, who calls the other: the unused one is no warning.
 
 #![forbid(unsafe_code)]
 

@@ -113,10 +113,12 @@ impl Service {
         let name = adapter.to_string();
         quote! {
             #[doc = #doc]
+            #[allow(dead_code)]
             #visibility struct #adapter<T> {
                 handler: #field,
             }
 
+            #[allow(dead_code)]
             impl<T: #ident + 'static> #adapter<T> {
                 /// The service of one engine thread; the builder of a server takes a function that makes it.
                 #visibility fn new(handler: T) -> Self {
@@ -161,15 +163,25 @@ impl Service {
                 quote! { &self.handler }
             };
             let info = method.context.then(|| quote! { call, });
-            let body = if method.form == Form::Plain {
-                quote! { T::#ident(handler, #info request, reply) }
+            let view = if method.by_reference {
+                quote! { &request }
             } else {
-                quote! { reply.send(&T::#ident(handler, #info &request)?) }
+                quote! { request }
+            };
+            let body = if method.form == Form::Plain {
+                quote! { T::#ident(handler, #info #view, reply) }
+            } else {
+                quote! { reply.send(&T::#ident(handler, #info #view)?) }
+            };
+            let call = if method.context {
+                quote! { call }
+            } else {
+                quote! { _call }
             };
             return quote! {
                 {
                     let handler = #handler;
-                    call.inline::<#rt::#codec, #seen, #sent>(|call, request, reply| #body)
+                    call.inline::<#rt::#codec, #seen, #sent>(|#call, request, reply| #body)
                 }
             };
         }

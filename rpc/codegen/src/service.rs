@@ -78,9 +78,9 @@ impl Codec {
 pub enum Form {
     /// `async fn(&self, CallContext, ..)`; runs as a task on the engine's thread.
     Async,
-    /// `fn(.., &mut Inline, view, Reply) -> Result<Replied, Status>`.
+    /// `fn(&Inline, view, Reply) -> Result<Replied, Status>`: answers when it likes.
     Plain,
-    /// `fn(.., &Q) -> Result<R, Status>`; answers with what it returns.
+    /// `fn(&Inline, view) -> Result<R, Status>`: what it returns is the answer.
     Short,
 }
 
@@ -108,8 +108,10 @@ pub struct Method {
     pub kind: Kind,
     /// How its handler looks.
     pub form: Form,
-    /// Whether its handler takes the call's context (`CallContext` or `&mut Inline`).
+    /// Whether its handler takes the call's context (`CallContext` or `&Inline`).
     pub context: bool,
+    /// Whether a handler that is a plain function takes a reference to the view instead of the view.
+    pub by_reference: bool,
     /// How its messages become bytes.
     pub codec: Codec,
     /// Type of the requests.

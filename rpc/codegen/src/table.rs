@@ -21,6 +21,7 @@ impl Service {
         let doc = format!(" What is known about `{name}` without calling it.");
         quote! {
             #[doc = #doc]
+            #[allow(dead_code)]
             #visibility static #ident: #runtime::ServiceInfo = #runtime::ServiceInfo {
                 name: #name,
                 methods: &[#(#methods),*],

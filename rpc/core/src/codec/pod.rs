@@ -16,13 +16,23 @@ pub enum Pod {}
 
 /// Describes a plain struct, so that a layout that differs between two ends is refused when they connect.
 ///
-/// Implement it by [`pod_layout!`](crate::pod_layout).
+/// `#[ringway::message]` implements it, and [`pod_layout!`](crate::pod_layout) for structs that come from elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no message of plain bytes",
+    note = "put `#[ringway::message]` on it, or describe it by `pod_layout!`"
+)]
 pub trait Layout {
     /// [`layout_hash`] of the fields.
     const HASH: u32;
 }
 
-/// Fingerprint of a layout: FNV-1a over name, size, and each field's name, type and offset; never 0.
+/// No message at all: no bytes.
+impl Layout for () {
+    const HASH: u32 = layout_hash("()", 0, &[]);
+}
+
+/// Fingerprint of a layout: FNV-1a over name, size, and each field's name, type and offset; never 0. Spaces do not
+/// count: compilers write types with more of them or fewer.
 #[must_use]
 pub const fn layout_hash(name: &str, size: usize, fields: &[(&str, &str, usize)]) -> u32 {
     let mut hash = text(0x811C_9DC5, name);
@@ -40,7 +50,9 @@ const fn text(mut hash: u32, text: &str) -> u32 {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        if bytes[at] != b' ' {
+            hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        }
         at += 1;
     }
     (hash ^ 0xFF).wrapping_mul(0x0100_0193)
