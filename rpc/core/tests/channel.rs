@@ -223,7 +223,9 @@ fn a_deadline_ends_a_call_wherever_it_is(choice: DriverChoice) {
     let host = Hosted::start(choice);
     let channel = channel(choice, &host.address);
     assert!(call(&channel, ECHO, b"").wait().is_ok());
-    let status = call_with(&channel, NEVER, b"", &options).wait().unwrap_err();
+    let status = call_with(&channel, NEVER, b"", &options)
+        .wait()
+        .unwrap_err();
     assert_eq!(status.code, Code::DeadlineExceeded, "{status}");
     let [started, dropped] = [&host.hands.started, &host.hands.dropped];
     until(|| started.load(Ordering::SeqCst) == dropped.load(Ordering::SeqCst));
@@ -258,7 +260,9 @@ fn calls_that_wait_are_bounded_and_cancelled_ones_make_room(choice: DriverChoice
     let mut waiting: Vec<_> = (0..1024)
         .map(|_| call_with(&channel, ECHO, b"", &patient()))
         .collect();
-    let status = call_with(&channel, ECHO, b"", &patient()).wait().unwrap_err();
+    let status = call_with(&channel, ECHO, b"", &patient())
+        .wait()
+        .unwrap_err();
     assert_eq!(status.code, Code::ResourceExhausted);
     assert!(status.not_started);
     drop(waiting.pop());
@@ -301,7 +305,10 @@ fn an_engine_that_is_gone_answers_everything(choice: DriverChoice) {
     assert_eq!(stream.next_wait().unwrap_err().code, Code::Unavailable);
     let late = call(&channel, ECHO, b"").wait().unwrap_err();
     assert_eq!((late.code, late.not_started), (Code::Unavailable, true));
-    assert_eq!(engine.channel(&host.address).unwrap_err().code, Code::Unavailable);
+    assert_eq!(
+        engine.channel(&host.address).unwrap_err().code,
+        Code::Unavailable
+    );
     drop(reply);
 }
 
@@ -444,7 +451,9 @@ fn what_goes_with_a_call_arrives(choice: DriverChoice) {
         timeout: Some(Duration::from_secs(3600)),
         ..CallOptions::default()
     };
-    let answer = call_with(&channel, INFO_OF_CALL, b"", &options).wait().unwrap();
+    let answer = call_with(&channel, INFO_OF_CALL, b"", &options)
+        .wait()
+        .unwrap();
     let text = String::from_utf8(answer.bytes().to_vec()).unwrap();
     assert_eq!(text, format!("1 true true {:?}", Some(b"blue")));
     assert_eq!(answer.metadata().named("color"), Some(&b"blue"[..]));
@@ -472,7 +481,9 @@ impl Compressor for Runs {
     }
 
     fn decompress(&self, packed: &[u8], out: &mut [u8]) -> Result<usize, Corrupt> {
-        let [byte, len @ ..] = packed else { return Err(Corrupt) };
+        let [byte, len @ ..] = packed else {
+            return Err(Corrupt);
+        };
         let len = u32::from_le_bytes(len.try_into().map_err(|_wrong| Corrupt)?) as usize;
         out.get_mut(..len).ok_or(Corrupt)?.fill(*byte);
         Ok(len)
@@ -506,7 +517,10 @@ fn a_request_is_packed_when_asked_for(choice: DriverChoice) {
         channel.open::<Raw, Vec<u8>, Vec<u8>>(METHODS, SUM, None, false, &options);
     out.send_wait(&body).unwrap();
     drop(out);
-    assert_eq!(stream.answer_wait().unwrap().bytes(), 450_000_u64.to_le_bytes());
+    assert_eq!(
+        stream.answer_wait().unwrap().bytes(),
+        450_000_u64.to_le_bytes()
+    );
     assert_eq!(packed.load(Ordering::SeqCst), 2);
 }
 

@@ -70,8 +70,12 @@ pub(crate) struct Inlet {
 
 impl Inlet {
     pub(crate) fn new(bell: Option<Arc<Bell>>) -> Arc<Self> {
+        Self::with_room(bell, COMMANDS_MAX)
+    }
+
+    fn with_room(bell: Option<Arc<Bell>>, commands_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            commands: ArrayQueue::new(COMMANDS_MAX),
+            commands: ArrayQueue::new(commands_max),
             notes: SegQueue::new(),
             closed: AtomicBool::new(false),
             handle: OnceLock::new(),
@@ -175,4 +179,98 @@ impl Inlet {
 #[cold]
 fn stopped() -> Status {
     Status::of(Code::Unavailable, "the client's engine is gone").not_started()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::answer::CallOptions;
+    use super::super::request::Settings;
+    use super::*;
+
+    fn request() -> Arc<Request> {
+        let options = CallOptions::default();
+        let settings = Settings {
+            place: Place::new("tcp://127.0.0.1:1".to_owned()),
+            methods: &[],
+            index: 0,
+            metadata: options.metadata.into(),
+            priority: options.priority,
+            wait_for_ready: options.wait_for_ready,
+            idempotent: options.idempotent,
+            compress: options.compress,
+            one_way: false,
+            timeout: None,
+        };
+        Request::new(settings, None, None, true, None)
+    }
+
+    fn is_answered(request: &Arc<Request>, inlet: &Inlet) -> bool {
+        let polled = request.poll_answer(inlet, &Context::from_waker(Waker::noop()));
+        matches!(polled, Poll::Ready(answer) if answer.status.code == Code::Unavailable)
+    }
+
+    /// Two threads meet at every round: one pushes while the other closes.
+    #[test]
+    fn a_call_that_is_pushed_while_the_inlet_closes_is_answered() {
+        const ROUNDS: usize = 20_000;
+        let inlets: Vec<_> = (0..ROUNDS).map(|_| Inlet::with_room(None, 1)).collect();
+        let at = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let meet = |own: usize, round: usize| {
+            at[own].store(round + 1, Ordering::SeqCst);
+            let mut spins = 0_u32;
+            while at[1 - own].load(Ordering::SeqCst) <= round {
+                spins += 1;
+                if spins.is_multiple_of(1000) {
+                    std::thread::yield_now();
+                }
+                std::hint::spin_loop();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (round, inlet) in inlets.iter().enumerate() {
+                    meet(0, round);
+                    inlet.close();
+                }
+                meet(0, ROUNDS);
+            });
+            let mut pushed = Vec::new();
+            for (round, inlet) in inlets.iter().enumerate() {
+                let request = request();
+                meet(1, round);
+                if inlet.push(Command::Open(Arc::clone(&request))).is_ok() {
+                    pushed.push((round, request));
+                }
+            }
+            meet(1, ROUNDS);
+            for (round, request) in pushed {
+                assert!(is_answered(&request, &inlets[round]), "round {round}");
+            }
+        });
+    }
+
+    #[test]
+    fn notes_of_a_closed_inlet_are_answered() {
+        let (inlet, one, two) = (Inlet::new(None), request(), request());
+        inlet.note(Note::Attend(Arc::clone(&one)));
+        inlet.close();
+        inlet.note(Note::Attend(Arc::clone(&two)));
+        assert!(is_answered(&one, &inlet) && is_answered(&two, &inlet));
+        assert!(!inlet.has_work());
+    }
+
+    #[test]
+    fn a_full_queue_refuses_calls_and_takes_notes() {
+        let inlet = Inlet::new(None);
+        for _ in 0..COMMANDS_MAX {
+            assert!(inlet.push(Command::Open(request())).is_ok());
+        }
+        let refused = inlet.push(Command::Open(request()));
+        assert_eq!(refused.map_err(|it| it.code), Err(Code::ResourceExhausted));
+        inlet.note(Note::Attend(request()));
+        assert!(inlet.next_note().is_some());
+    }
 }

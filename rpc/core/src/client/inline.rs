@@ -381,7 +381,7 @@ impl InlineChannel {
         }
     }
 
-    /// Gives a started call up; nothing more comes of it.
+    /// Gives a started call up; nothing more comes of it. The server learns of it with the next turn.
     pub fn cancel(&mut self, key: CallKey) {
         let cx = &mut self.engine.context();
         self.node.clients().cancel(cx, key);

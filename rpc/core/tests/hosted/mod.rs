@@ -114,7 +114,9 @@ impl Service for Host {
                     call.remaining().is_some(),
                     call.metadata().named("color")
                 );
-                reply.metadata(call.metadata().bytes()).send(text.as_bytes())
+                reply
+                    .metadata(call.metadata().bytes())
+                    .send(text.as_bytes())
             }),
             EAT => call.client_stream::<Raw, Vec<u8>, Vec<u8>, _>(|_cx, input| async move {
                 hands.started.fetch_add(1, Ordering::SeqCst);
@@ -134,7 +136,10 @@ async fn count(
     hands: Arc<Hands>,
 ) -> Result<(), Status> {
     let [bytes, times] = request[..] else {
-        return Err(Status::new(ringway_rpc::Code::InvalidArgument, "two numbers"));
+        return Err(Status::new(
+            ringway_rpc::Code::InvalidArgument,
+            "two numbers",
+        ));
     };
     for number in 0..times {
         out.send(vec![number; usize::from(bytes) * 256]).await?;
