@@ -8,13 +8,15 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use allocations::allocations;
 use ringway_buf::copies;
 use ringway_call::Binding;
-use ringway_engine::DriverChoice;
+use ringway_engine::{Config, DriverChoice, Engine};
 use ringway_rpc::{
-    Deferred, IncomingCall, Kind, Method, Raw, Server, Service, ServiceInfo, StatsReader,
+    CallOptions, Clients, Deferred, IncomingCall, InlineChannel, Kind, Method, Node, Raw, Server,
+    Service, ServiceInfo, StatsReader, rpc_config,
 };
 use world::{Pair, World, open};
 
@@ -132,5 +134,148 @@ fn a_warm_call_allocates_nothing_and_copies_nothing() {
                 assert_eq!(cost, (0, 0), "{what} on {choice:?}, statistics {stats}");
             }
         }
+    }
+}
+
+/// An inline client and its server, turned alternately on this thread.
+struct Inline {
+    client: InlineChannel,
+    server: (Engine, Node),
+}
+
+/// What calls cost, both ends together.
+#[derive(Debug)]
+struct Cost {
+    allocations: u64,
+    copies: u64,
+    working_syscalls: u64,
+}
+
+impl Inline {
+    fn new(choice: DriverChoice) -> Self {
+        let engine = || -> Engine { rpc_config().driver(choice).build().unwrap() };
+        let mut server = engine();
+        let node = Server::builder()
+            .service_here(Steady::default())
+            .build()
+            .unwrap();
+        let listener = server.listen("tcp://127.0.0.1:0").unwrap();
+        let address = server.local_address(listener).unwrap().to_string();
+        let clients = Node::clients_only(Clients::default());
+        let client = InlineChannel::connect_later(engine(), clients, &address).unwrap();
+        let mut pair = Self {
+            client,
+            server: (server, node),
+        };
+        let target = pair.client.target();
+        while !pair.client.is_ready(target) {
+            pair.turn();
+        }
+        assert_eq!(pair.client.bind_later(target, INFO.methods).unwrap(), 0);
+        pair
+    }
+
+    fn turn(&mut self) {
+        self.client.turn(Some(Duration::ZERO));
+        let (engine, node) = &mut self.server;
+        engine.turn(node);
+    }
+
+    /// Makes `calls` calls with `outstanding` under way, and reads every answer in place.
+    fn run(&mut self, calls: u64, outstanding: u64, options: &CallOptions<'_>) {
+        let (mut started, mut ended) = (0, 0);
+        while ended < calls {
+            while started < calls && started - ended < outstanding {
+                let body = u64::to_le_bytes(started);
+                self.client.start::<Raw, [u8]>(0, &body, options).unwrap();
+                started += 1;
+            }
+            self.turn();
+            while let Some((_, answer)) = self.client.next_answer() {
+                let response = answer.decode::<Raw, [u8]>().unwrap();
+                assert_eq!(response.view().unwrap().len(), 8);
+                ended += 1;
+            }
+        }
+    }
+
+    fn cost(&mut self, calls: u64, outstanding: u64, options: &CallOptions<'_>) -> Cost {
+        self.run(calls, outstanding, options);
+        let working = |pair: &Self| {
+            let ends = [pair.client.engine().stats(), pair.server.0.stats()];
+            ends.map(|it| it.driver.working_syscalls())
+                .iter()
+                .sum::<u64>()
+        };
+        let before = (allocations(), copies().count, working(self));
+        self.run(calls, outstanding, options);
+        Cost {
+            allocations: allocations() - before.0,
+            copies: copies().count - before.1,
+            working_syscalls: working(self) - before.2,
+        }
+    }
+}
+
+#[test]
+fn a_warm_call_of_the_inline_client_allocates_nothing_and_copies_nothing() {
+    let options = [
+        CallOptions::default(),
+        CallOptions::timeout(Duration::from_secs(3600)),
+    ];
+    for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
+        for options in &options {
+            let mut pair = Inline::new(choice);
+            for outstanding in [1, 8, 64] {
+                let cost = pair.cost(64 * 50, outstanding, options);
+                let what = format!("{choice:?}, {outstanding} outstanding: {cost:?}");
+                assert_eq!((cost.allocations, cost.copies), (0, 0), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn calls_that_are_under_way_together_share_system_calls() {
+    for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
+        let mut pair = Inline::new(choice);
+        let calls = 64 * 200;
+        let cost = pair.cost(calls, 64, &CallOptions::default());
+        // Two sends and two receives for 64 calls; now and then epoll is asked whether others wait, which counts too.
+        let bound = match choice {
+            DriverChoice::Epoll => calls / 16 + calls / 256,
+            _ => calls / 16,
+        };
+        let what = format!("{choice:?}: {cost:?} for {calls} calls");
+        assert!(cost.working_syscalls <= bound, "{what}");
+    }
+}
+
+/// The blocking call of the paved path: connect, bind, call, with the server on a thread of its own.
+#[test]
+fn a_warm_blocking_call_allocates_nothing_on_its_thread() {
+    for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
+        let config = move || Config::default().driver(choice);
+        let server = Server::builder()
+            .service(Steady::default)
+            .engine(config)
+            .shards(1, &["tcp://127.0.0.1:0"])
+            .unwrap();
+        let address = server.addresses()[0].to_string();
+        let mut client = InlineChannel::connect_with(config(), &address).unwrap();
+        let method = client.bind(INFO.methods).unwrap();
+        let options = CallOptions::default();
+        let mut run = |calls: u64| {
+            for number in 0..calls {
+                let body = number.to_le_bytes();
+                let answer = client.call::<Raw, [u8], [u8]>(method, &body, &options);
+                assert_eq!(answer.unwrap().bytes(), body);
+            }
+        };
+        run(3000);
+        let before = (allocations(), copies().count);
+        run(CALLS);
+        let cost = (allocations() - before.0, copies().count - before.1);
+        assert_eq!(cost, (0, 0), "{choice:?}");
     }
 }

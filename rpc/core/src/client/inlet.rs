@@ -194,7 +194,7 @@ mod tests {
         let options = CallOptions::default();
         let settings = Settings {
             place: Place::new("tcp://127.0.0.1:1".to_owned()),
-            methods: &[],
+            methods: (&[][..]).into(),
             index: 0,
             metadata: options.metadata.into(),
             priority: options.priority,
