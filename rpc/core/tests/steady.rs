@@ -1,5 +1,7 @@
 //! What a call costs once everything is warm: allocations and payload copies of both ends together, counted.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
 #[path = "../../../tests/allocations/mod.rs"]
 mod allocations;
 mod world;
