@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway::Address;
 
 use crate::bench::plan::{Driver, Policy, Transport, Workload};
+use crate::calls::args::{Call, Describe, Health};
 
 /// Messages between processes with the least latency and CPU.
 #[derive(Debug, Parser)]
@@ -14,7 +15,8 @@ use crate::bench::plan::{Driver, Policy, Transport, Workload};
     version,
     about,
     after_help = "Addresses are tcp://host:port, unix:///path, unix://@name and udp://host:port; port 0 lets the \
-                  kernel choose.\n\nExit codes: 0 fine, 1 a peer or a measurement failed, 2 wrong usage."
+                  kernel choose.\n\nExit codes: 0 fine, 1 a peer or a measurement failed, 2 wrong usage, 64 + N a call \
+                  ended with status N (`ringway call --help` lists them)."
 )]
 pub(crate) struct Arguments {
     /// What to do.
@@ -27,10 +29,16 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Show what this kernel offers, which driver is chosen, and why not the other
     Probe(Probe),
-    /// Echo every message back, on any number of addresses, until Ctrl-C
+    /// Echo every message back, or serve an example's calls, on any number of addresses, until Ctrl-C
     Serve(Serve),
     /// Measure the round trip to a `ringway serve`, like ping
     Ping(Ping),
+    /// Call a method, with JSON in and out
+    Call(Call),
+    /// Show a server's services, methods and messages
+    Describe(Describe),
+    /// Ask whether a server, or one of its services, takes calls
+    Health(Health),
     /// Measure ringway beside hand-written sockets of the same shape
     #[command(after_help = BENCH_HELP)]
     Bench(Bench),
@@ -51,9 +59,9 @@ pub(crate) struct Probe {
 
 /// Arguments of `ringway serve`.
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Example: ringway serve tcp://127.0.0.1:7000 unix:///tmp/echo.sock udp://127.0.0.1:7000"
-)]
+#[command(after_help = "Examples:
+  ringway serve tcp://127.0.0.1:7000 unix:///tmp/echo.sock udp://127.0.0.1:7000
+  ringway serve --example kv tcp://127.0.0.1:7000")]
 pub(crate) struct Serve {
     /// Where to listen
     #[arg(required = true, value_name = "ADDRESS", value_parser = Address::resolve)]
@@ -67,9 +75,21 @@ pub(crate) struct Serve {
     /// Threads with an engine each; connections are spread over them
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) engines: u16,
+    /// Serve calls instead, with reflection, health and statistics switched on
+    #[arg(long, value_enum, value_name = "SERVICE")]
+    pub(crate) example: Option<Example>,
     /// Process id of a parent to end with
     #[arg(long, hide = true)]
     pub(crate) parent: Option<i32>,
+}
+
+/// Services that can be served without writing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Example {
+    /// A key-value store in memory whose changes can be watched: `kv.KeyValue`
+    Kv,
+    /// Calls that cost nothing by themselves: `bench.Echo`
+    Echo,
 }
 
 /// Arguments of `ringway ping`.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::{fmt, io};
 
+use ringway::rpc::{ServeError, Status};
 use ringway::{Address, OpenError, ShardsError, StartError};
 
 use crate::bench::plan::Driver;
@@ -18,6 +19,19 @@ pub(crate) enum Failure {
     Start(StartError),
     /// No server could be started.
     Shards(ShardsError),
+    /// No server of calls could be started.
+    Serve(ServeError),
+    /// A call ended otherwise than well.
+    Call {
+        /// Which method.
+        method: String,
+        /// How it ended.
+        status: Box<Status>,
+    },
+    /// The server does not tell what its messages look like.
+    NoReflection(String),
+    /// The server, or a service of it, takes no calls.
+    NotServing(String),
     /// This run is about one driver, and that one can't be had.
     DriverRefused {
         /// Which.
@@ -66,9 +80,21 @@ impl Failure {
         }
     }
 
+    /// A call ended otherwise than well.
+    pub(crate) fn call(method: &str, status: Status) -> Self {
+        Self::Call {
+            method: method.to_owned(),
+            status: Box::new(status),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
+            Self::Call { status, .. } => {
+                let number = u8::try_from(status.code.to_wire()).unwrap_or(0);
+                ExitCode::from(64 + number)
+            }
             _ => ExitCode::FAILURE,
         }
     }
@@ -81,6 +107,14 @@ impl fmt::Display for Failure {
             Self::ReaderGone => f.write_str("the reader of the output is gone"),
             Self::Start(error) => write!(f, "the engine can't start: {error}"),
             Self::Shards(error) => error.fmt(f),
+            Self::Serve(error) => error.fmt(f),
+            Self::Call { method, status } => ended(f, method, status),
+            Self::NoReflection(server) => write!(
+                f,
+                "{server} does not describe its services: it has no reflection \
+                 (`ServerBuilder::reflection` adds it); `ringway call --raw` and `--hex` do without"
+            ),
+            Self::NotServing(whom) => write!(f, "{whom} takes no calls"),
             Self::DriverRefused {
                 driver: Driver::Uring,
                 error,
@@ -110,4 +144,21 @@ impl fmt::Display for Failure {
             Self::NoAnswer => f.write_str("no answer; is `ringway serve` running on that address?"),
         }
     }
+}
+
+fn ended(f: &mut fmt::Formatter<'_>, method: &str, status: &Status) -> fmt::Result {
+    write!(f, "{method}: {}", status.code)?;
+    if !status.message.is_empty() {
+        write!(f, ": {}", status.message)?;
+    }
+    if status.app_code != 0 {
+        write!(f, "\n  application code {}", status.app_code)?;
+    }
+    if let Some(details) = &status.details {
+        write!(f, "\n  details {}", crate::calls::details(details))?;
+    }
+    if status.not_started {
+        f.write_str("\n  the call was surely not executed: trying again is safe")?;
+    }
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The command `ringway`: shows what this kernel offers, echoes, pings, measures.
 //!
 //! A user of the library like any other: everything goes through the façade crate. Above it there is only a
-//! person or a script; exit codes are 0 (fine), 1 (a peer or a measurement failed) and 2 (wrong usage).
+//! person or a script; exit codes are 0 (fine), 1 (a peer or a measurement failed), 2 (wrong usage) and 64 + N (a call
+//! ended with status N).
 //!
 //! `unsafe` stands in two files: the hand-written baseline's system calls (`bench/raw/sys.rs`) and the
 //! counting allocator (`bench/allocations.rs`).
@@ -9,6 +10,7 @@
 
 mod args;
 mod bench;
+mod calls;
 mod demo;
 mod failure;
 mod machine;
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
         Command::Probe(probe) => probe::run(&probe),
         Command::Serve(serve) => serve::run(&serve),
         Command::Ping(ping) => ping::run(&ping),
+        Command::Call(call) => calls::call(&call),
+        Command::Describe(describe) => calls::describe(&describe),
+        Command::Health(health) => calls::health(&health),
         Command::Bench(bench) => bench::run(&bench),
         Command::Demo(demo) => demo::run(&demo),
         Command::BenchPeer(peer) => bench::peer::run(&peer),

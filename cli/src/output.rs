@@ -6,9 +6,14 @@ use crate::failure::Failure;
 
 /// Writes one line to standard output.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    bytes_line(text.as_ref().as_bytes())
+}
+
+/// Writes bytes and the end of a line to standard output.
+pub(crate) fn bytes_line(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout
-        .write_all(text.as_ref().as_bytes())
+        .write_all(bytes)
         .and_then(|()| stdout.write_all(b"\n"))
         .and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
@@ -37,6 +42,11 @@ pub(crate) fn complain(failure: &Failure) {
 /// Whether standard error is a terminal, where bars and colours make sense.
 pub(crate) fn is_interactive() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Nanoseconds as a person reads them.

@@ -1,8 +1,9 @@
-//! `ringway serve`: echoes every message, until it is told to stop; then it drains.
+//! `ringway serve`: echoes every message, or serves an example's calls, until it is told to stop; then it drains.
 
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
+use ringway::rpc::StatsReader;
 use ringway::{
     Closed, Config, ConnectionId, Context, Counter, DriverChoice, Handler, Message, SendError,
     Shards, ShardsConfig, Slice,
@@ -11,7 +12,7 @@ use ringway::{
 use crate::args;
 use crate::bench::plan::Driver;
 use crate::failure::Failure;
-use crate::{machine, output, signals};
+use crate::{calls, machine, output, signals};
 
 /// A message that found its connection's queue full. Its bytes stay where they were received.
 #[derive(Debug)]
@@ -122,12 +123,21 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
         ..ShardsConfig::default()
     };
     let idle = arguments.idle.idle();
-    let shards = Shards::start(
-        &config,
-        move |_| Config::default().driver(driver).idle(idle),
-        |_| Echo::default(),
-    )
-    .map_err(Failure::Shards)?;
+    let engine = move || Config::default().driver(driver).idle(idle);
+    let (shards, stats) = match arguments.example {
+        None => {
+            let shards = Shards::start(&config, move |_| engine(), |_| Echo::default());
+            (shards.map_err(Failure::Shards)?, None)
+        }
+        Some(example) => {
+            let stats = StatsReader::default();
+            let server = calls::server(example).stats(stats.clone()).engine(engine);
+            (
+                server.shards_with(&config).map_err(Failure::Serve)?,
+                Some(stats),
+            )
+        }
+    };
     for address in shards.addresses() {
         output::line(format!("listening on {address}"))?;
     }
@@ -154,11 +164,17 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
             .map(|counters| counters.value(counter))
             .sum::<u64>()
     };
-    output::note(format!(
-        "echoed {} messages on {} connections",
-        sum(Counter::MessagesOut),
-        sum(Counter::Opened)
-    ));
+    let connections = sum(Counter::Opened);
+    output::note(match stats {
+        None => format!(
+            "echoed {} messages on {connections} connections",
+            sum(Counter::MessagesOut)
+        ),
+        Some(stats) => format!(
+            "served {} calls on {connections} connections",
+            stats.methods().iter().map(|it| it.started).sum::<u64>()
+        ),
+    });
     Ok(())
 }
 

@@ -258,6 +258,13 @@ impl Stats {
     }
 }
 
+impl Drop for Stats {
+    /// The thread ends: what it counted stays.
+    fn drop(&mut self) {
+        self.publish();
+    }
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,25 @@
+//! The commands that call services: `call`, `describe`, `health`, `load`, `top`.
+//!
+//! They stand on the library's channels like any program. What they know about a server's messages they learn from
+//! its reflection service; messages go between JSON and protobuf by their descriptors.
+
+pub(crate) mod args;
+mod call;
+mod describe;
+mod details;
+mod duration;
+mod examples;
+mod form;
+mod health;
+mod input;
+mod lz4;
+mod names;
+mod proto_text;
+mod reflection;
+mod remote;
+
+pub(crate) use call::run as call;
+pub(crate) use describe::run as describe;
+pub(crate) use details::details;
+pub(crate) use examples::server;
+pub(crate) use health::run as health;
