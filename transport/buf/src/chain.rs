@@ -112,14 +112,6 @@ impl Chain {
         self.segments.iter()
     }
 
-    /// The segment at `index` if it is a lease: a claim that lies in a batch already queued.
-    pub fn lease_mut(&mut self, index: usize) -> Option<&mut Lease> {
-        match self.segments.get_mut(index)? {
-            Segment::Lease(lease) => Some(lease),
-            Segment::Slice(_) => None,
-        }
-    }
-
     /// Takes the first segment out.
     #[inline]
     pub fn pop(&mut self) -> Option<Segment> {

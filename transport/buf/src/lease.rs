@@ -105,6 +105,32 @@ impl Lease {
         Some(unsafe { self.slot.bytes_mut(from, self.tail) })
     }
 
+    /// The room behind the content: old bytes of this process, or what was just written there.
+    #[must_use]
+    #[inline]
+    pub fn spare(&self) -> &[u8] {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a slot's capacity fits 32 bits"
+        )]
+        let capacity = self.slot.capacity() as u32;
+        // SAFETY: as in `bytes`; `tail` never exceeds the capacity.
+        unsafe { self.slot.bytes(self.tail, capacity) }
+    }
+
+    /// The room behind the content, writable: to be filled first and made content by [`append`](Self::append),
+    /// or left alone.
+    #[inline]
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a slot's capacity fits 32 bits"
+        )]
+        let capacity = self.slot.capacity() as u32;
+        // SAFETY: as in `bytes_mut`; `tail` never exceeds the capacity.
+        unsafe { self.slot.bytes_mut(self.tail, capacity) }
+    }
+
     /// Grows the content by `len` bytes at its front and returns them; `None` without that much headroom.
     #[expect(
         clippy::cast_possible_truncation,

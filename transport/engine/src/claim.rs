@@ -1,10 +1,12 @@
 //! A claim: room in a connection's batch, to be filled in place.
 
 use core::ops::{Deref, DerefMut};
+use std::net::SocketAddr;
 
 use crate::counters::Cells;
 use crate::hub::Hub;
-use crate::send::{Frame, Label, Room, count};
+use crate::send::{Label, Room, count};
+use crate::{ConnectionId, SendError};
 
 /// Room for one message in the connection's open batch; dereferences to its bytes.
 ///
@@ -16,39 +18,28 @@ use crate::send::{Frame, Label, Room, count};
 #[derive(Debug)]
 #[must_use = "a claim that is not committed is taken back"]
 pub struct Claim<'a> {
-    place: Place<'a>,
+    room: Room<'a>,
+    cells: &'a mut Cells,
     len: usize,
     label: Label,
-    settled: bool,
-}
-
-/// Where the room lies: a frame found once, or (for datagrams) by its token.
-#[derive(Debug)]
-enum Place<'a> {
-    Frame(Frame<'a>, &'a mut Cells),
-    Token(&'a mut Hub, Room),
 }
 
 impl<'a> Claim<'a> {
     #[inline]
-    #[expect(
-        clippy::expect_used,
-        reason = "the room was claimed a moment ago, on this very hub"
-    )]
-    pub(crate) fn new(hub: &'a mut Hub, room: Room, label: Label) -> Self {
-        let len = room.len;
-        let place = if room.framed {
-            let (frame, cells) = hub.frame(&room).expect("a fresh room has its frame");
-            Place::Frame(frame, cells)
-        } else {
-            Place::Token(hub, room)
-        };
-        Self {
-            place,
+    pub(crate) fn make(
+        hub: &'a mut Hub,
+        connection: ConnectionId,
+        peer: Option<SocketAddr>,
+        len: usize,
+        label: Label,
+    ) -> Result<Self, SendError> {
+        let (room, cells) = hub.claim(connection, peer, len)?;
+        Ok(Self {
+            room,
+            cells,
             len,
             label,
-            settled: false,
-        }
+        })
     }
 
     /// Sets the kind, `0x40` or above; lower ones belong to the transport and are raised to it.
@@ -84,27 +75,24 @@ impl<'a> Claim<'a> {
 
     /// Sends the first `len` bytes of the room (all of it, if shorter) as one message.
     #[inline]
-    pub fn commit_len(mut self, len: usize) {
+    pub fn commit_len(self, len: usize) {
         let len = len.min(self.len);
-        let committed = match &mut self.place {
-            Place::Frame(frame, cells) => {
-                count(cells, len);
-                frame.commit(len, self.label)
-            }
-            Place::Token(hub, room) => hub.commit(room, len, self.label),
-        };
-        debug_assert!(committed, "a borrowed claim is never stale");
-        self.settled = true;
+        count(self.cells, len);
+        match self.room {
+            Room::Frame(frame) => frame.commit(len, self.label),
+            Room::Datagram(datagram) => datagram.commit(len),
+        }
     }
 }
 
 impl Deref for Claim<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.place {
-            Place::Frame(frame, _) => frame.body(),
-            Place::Token(hub, room) => hub.body(room),
+        match &self.room {
+            Room::Frame(frame) => frame.body(self.len),
+            Room::Datagram(datagram) => datagram.body(),
         }
         .unwrap_or_default()
     }
@@ -113,21 +101,10 @@ impl Deref for Claim<'_> {
 impl DerefMut for Claim<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.place {
-            Place::Frame(frame, _) => frame.body_mut(),
-            Place::Token(hub, room) => hub.body_mut(room),
+        match &mut self.room {
+            Room::Frame(frame) => frame.body_mut(self.len),
+            Room::Datagram(datagram) => datagram.body_mut(),
         }
         .unwrap_or_default()
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if !self.settled {
-            match &mut self.place {
-                Place::Frame(frame, _) => frame.abort(),
-                Place::Token(hub, room) => hub.abort(room),
-            }
-        }
     }
 }

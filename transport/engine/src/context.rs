@@ -51,8 +51,7 @@ impl Context<'_> {
     /// [`SendError`]; nothing was consumed. After [`SendError::Full`] a `writable` follows.
     #[inline]
     pub fn claim(&mut self, connection: ConnectionId, len: usize) -> Result<Claim<'_>, SendError> {
-        let room = self.hub.claim(connection, None, len)?;
-        Ok(Claim::new(self.hub, room, Label::default()))
+        Claim::make(self.hub, connection, None, len, Label::default())
     }
 
     /// Like [`claim`](Self::claim), for a datagram to `peer` on an unconnected socket.
@@ -65,8 +64,7 @@ impl Context<'_> {
         peer: SocketAddr,
         len: usize,
     ) -> Result<Claim<'_>, SendError> {
-        let room = self.hub.claim(socket, Some(peer), len)?;
-        Ok(Claim::new(self.hub, room, Label::default()))
+        Claim::make(self.hub, socket, Some(peer), len, Label::default())
     }
 
     /// Claims room for an answer: same connection (for datagrams: to the sender), same kind, tag and word.
@@ -79,7 +77,6 @@ impl Context<'_> {
         message: &Message<'_>,
         len: usize,
     ) -> Result<Claim<'_>, SendError> {
-        let room = self.hub.claim(message.connection, message.peer, len)?;
         let header = message.header;
         let label = Label {
             kind: header.kind,
@@ -87,7 +84,7 @@ impl Context<'_> {
             tag: header.tag,
             word: header.word,
         };
-        Ok(Claim::new(self.hub, room, label))
+        Claim::make(self.hub, message.connection, message.peer, len, label)
     }
 
     /// Sends a copy of `body`.

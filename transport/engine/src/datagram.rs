@@ -9,7 +9,6 @@ use ringway_proto::datagram;
 
 use crate::SendError;
 use crate::connection::Outbox;
-use crate::send::Room;
 
 /// Most datagrams that leave in one burst: the kernel's limit for segmentation offload.
 const BURST_COUNT_MAX: u32 = 64;
@@ -45,15 +44,17 @@ impl Datagrams {
         self.bytes_max = self.bytes_max.min(bytes_max.max(1));
     }
 
-    /// Room for one datagram, in a burst for the same peer if its size fits.
-    pub(crate) fn room(
-        &mut self,
+    /// Room for one datagram, in a burst for the same peer if its size fits. `None`, and marked as full: queue,
+    /// memory or the turn's bursts are used up.
+    #[inline(never)]
+    pub(crate) fn room<'a>(
+        &'a mut self,
         peer: Option<SocketAddr>,
         len: usize,
-        outbox: &mut Outbox,
+        outbox: &'a mut Outbox,
         queue_bytes_max: usize,
         pools: &Pools,
-    ) -> Result<Option<(usize, usize)>, SendError> {
+    ) -> Result<Option<DatagramRoom<'a>>, SendError> {
         let peer = if self.connected {
             None
         } else {
@@ -63,16 +64,32 @@ impl Datagrams {
             bytes: error.len,
             bytes_max: error.max,
         })?;
-        if outbox.queued_bytes > 0 && outbox.queued_bytes.saturating_add(len) > queue_bytes_max {
+        let queued = outbox.queued_bytes;
+        let fits = queued == 0 || queued.saturating_add(len) <= queue_bytes_max;
+        let offset = fits.then(|| self.append(peer, len, pools)).flatten();
+        let Some(offset) = offset else {
+            outbox.full = true;
             return Ok(None);
-        }
+        };
+        outbox.queued_bytes += len;
+        Ok(Some(DatagramRoom {
+            bursts: &mut self.bursts,
+            queued_bytes: &mut outbox.queued_bytes,
+            offset,
+            len,
+            committed: false,
+        }))
+    }
+
+    /// Appends a datagram to the last burst or begins one; where it starts.
+    fn append(&mut self, peer: Option<SocketAddr>, len: usize, pools: &Pools) -> Option<usize> {
         let last = self
             .bursts
             .back_mut()
             .filter(|burst| burst.grows(peer, len));
         if last.is_none() {
             if self.bursts.len() == TURN_BURSTS_MAX {
-                return Ok(None);
+                return None;
             }
             // A burst that ended for lack of memory, not at a limit, was leased too small.
             let cramped = self
@@ -82,9 +99,7 @@ impl Datagrams {
             let wish = cramped.map_or(0, |burst| 2 * burst.lease.len());
             self.hint = self.hint.max(wish);
             let size = self.hint.clamp(len, BURST_BYTES_MAX.max(len)).max(1);
-            let Some(mut lease) = pools.lease(size).or_else(|| pools.lease(len)) else {
-                return Ok(None);
-            };
+            let mut lease = pools.lease(size).or_else(|| pools.lease(len))?;
             lease.reset(0);
             let segment_bytes = u32::try_from(len).unwrap_or(u32::MAX);
             self.bursts.push_back(Burst {
@@ -94,61 +109,11 @@ impl Datagrams {
                 peer,
             });
         }
-        let ordinal = self.bursts.len() - 1;
-        let Some(burst) = self.bursts.back_mut() else {
-            return Ok(None);
-        };
+        let burst = self.bursts.back_mut()?;
         let offset = burst.lease.len();
-        if burst.lease.append(len).is_none() {
-            return Ok(None);
-        }
+        burst.lease.append(len)?;
         burst.count += 1;
-        outbox.queued_bytes += len;
-        Ok(Some((ordinal, offset)))
-    }
-
-    pub(crate) fn body(&self, room: &Room) -> Option<&[u8]> {
-        let burst = self.bursts.get(room.ordinal)?;
-        burst.lease.bytes().get(room.offset..room.offset + room.len)
-    }
-
-    pub(crate) fn body_mut(&mut self, room: &Room) -> Option<&mut [u8]> {
-        let burst = self.bursts.get_mut(room.ordinal)?;
-        burst
-            .lease
-            .bytes_mut()
-            .get_mut(room.offset..room.offset + room.len)
-    }
-
-    /// Shortens the last datagram to `len`; a shorter one ends its burst by itself, see [`grows`](Grow).
-    pub(crate) fn commit(&mut self, room: &Room, len: usize, queued_bytes: &mut usize) -> bool {
-        let Some(burst) = self.bursts.get_mut(room.ordinal) else {
-            return false;
-        };
-        let is_last = room.offset + room.len == burst.lease.len();
-        if len < room.len && is_last {
-            burst.lease.truncate(room.offset + len);
-            *queued_bytes -= room.len - len;
-            if burst.count == 1 {
-                burst.segment_bytes = u32::try_from(len).unwrap_or(u32::MAX);
-            }
-        }
-        is_last || len >= room.len
-    }
-
-    pub(crate) fn abort(&mut self, room: &Room, queued_bytes: &mut usize) {
-        let Some(burst) = self.bursts.get_mut(room.ordinal) else {
-            return;
-        };
-        if room.offset + room.len != burst.lease.len() {
-            return;
-        }
-        burst.lease.truncate(room.offset);
-        burst.count -= 1;
-        *queued_bytes -= room.len;
-        if burst.count == 0 && room.ordinal + 1 == self.bursts.len() {
-            self.bursts.pop_back();
-        }
+        Some(offset)
     }
 
     /// Hands all bursts down.
@@ -164,6 +129,58 @@ impl Datagrams {
         }
         if let Some(largest) = largest {
             self.hint = largest.max(self.hint / 2);
+        }
+    }
+}
+
+/// A claimed datagram: the last one of the last burst. Taken back when dropped.
+#[derive(Debug)]
+pub(crate) struct DatagramRoom<'a> {
+    bursts: &'a mut VecDeque<Burst>,
+    queued_bytes: &'a mut usize,
+    offset: usize,
+    len: usize,
+    committed: bool,
+}
+
+impl DatagramRoom<'_> {
+    pub(crate) fn body(&self) -> Option<&[u8]> {
+        self.bursts.back()?.lease.bytes().get(self.offset..)
+    }
+
+    pub(crate) fn body_mut(&mut self) -> Option<&mut [u8]> {
+        let burst = self.bursts.back_mut()?;
+        burst.lease.bytes_mut().get_mut(self.offset..)
+    }
+
+    /// Shortens the datagram to `len`; a shorter one ends its burst by itself, see [`grows`](Grow).
+    pub(crate) fn commit(mut self, len: usize) {
+        self.committed = true;
+        if let Some(burst) = self.bursts.back_mut()
+            && len < self.len
+        {
+            burst.lease.truncate(self.offset + len);
+            *self.queued_bytes -= self.len - len;
+            if burst.count == 1 {
+                burst.segment_bytes = u32::try_from(len).unwrap_or(u32::MAX);
+            }
+        }
+    }
+}
+
+impl Drop for DatagramRoom<'_> {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        let Some(burst) = self.bursts.back_mut() else {
+            return;
+        };
+        burst.lease.truncate(self.offset);
+        burst.count -= 1;
+        *self.queued_bytes -= self.len;
+        if burst.count == 0 {
+            self.bursts.pop_back();
         }
     }
 }
@@ -211,8 +228,9 @@ mod tests {
         let mut outbox = Outbox::default();
         for _ in 0..count {
             let room = datagrams.room(None, len, &mut outbox, usize::MAX, pools);
-            assert!(matches!(room, Ok(Some(_))), "{room:?}");
+            room.unwrap().unwrap().commit(len);
         }
+        assert_eq!(outbox.queued_bytes, count * len);
         let mut counts = Vec::new();
         datagrams.flush(|burst| counts.push(burst.count), pools);
         counts

@@ -7,7 +7,7 @@ use ringway_buf::Instant;
 use ringway_driver::{AcceptFault, Address};
 
 use crate::counters::{Cells, Counter};
-use crate::{CloseReason, Closed, ConnectionId, ListenerId};
+use crate::{CloseReason, Closed, ConnectionId, ListenerId, SendError};
 
 /// What happened.
 #[derive(Debug)]
@@ -104,6 +104,13 @@ impl Events {
             .as_ref()
             .is_some_and(|observer| observer.wants_messages());
         Self { observer, messages }
+    }
+
+    /// Tells that a send was refused; gives the refusal.
+    #[cold]
+    pub(crate) fn full(&mut self, cells: &mut Cells, now: Instant, id: ConnectionId) -> SendError {
+        self.emit(cells, now, &Event::Full { connection: id });
+        SendError::Full
     }
 
     pub(crate) fn emit(&mut self, cells: &mut Cells, now: Instant, event: &Event<'_>) {

@@ -17,7 +17,7 @@ use ringway_proto::CloseCode;
 use crate::hub::Hub;
 use crate::remote::{Reply, Shared, Signal, block_on};
 use crate::send::Label;
-use crate::{CloseReason, Closed, ConnectionId, Full, Message, OpenError, Peer, SendError};
+use crate::{Claim, CloseReason, Closed, ConnectionId, Full, Message, OpenError, Peer, SendError};
 
 /// Messages that wait in a link's outbound queue before `send` has to wait.
 const OUTBOUND_MAX: usize = 256;
@@ -294,22 +294,18 @@ impl Hub {
                 }
                 return true;
             };
-            match self.claim(id, None, outgoing.body.len()) {
-                Ok(room) => {
-                    if let Some(body) = self.body_mut(&room) {
-                        ringway_buf::copy_counted(body, &outgoing.body);
-                    }
-                    let (tag, word) = (outgoing.tag, outgoing.word);
-                    self.commit(
-                        &room,
-                        outgoing.body.len(),
-                        Label {
-                            tag,
-                            word,
-                            ..Label::default()
-                        },
-                    );
-                }
+            let label = Label {
+                tag: outgoing.tag,
+                word: outgoing.word,
+                ..Label::default()
+            };
+            let claim = Claim::make(self, id, None, outgoing.body.len(), label);
+            let sent = claim.map(|mut claim| {
+                ringway_buf::copy_counted(&mut claim, &outgoing.body);
+                claim.commit();
+            });
+            match sent {
+                Ok(()) => {}
                 Err(SendError::Full | SendError::NotOpen) => {
                     if let Some(connection) = self.connections.get_mut(id.0)
                         && let Some(link) = &mut connection.link

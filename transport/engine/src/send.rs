@@ -2,22 +2,23 @@
 //!
 //! Above stands the user's [`Claim`](crate::Claim); below is the driver's queue. Messages of one turn are laid
 //! one behind the other into the connection's open batch, so that many small ones leave in one system call.
-//! A room is born as a PAD frame: what is never committed is skipped by the peer, so no bookkeeping of open
-//! claims is needed and a claim can't outlive its turn.
+//! A claim is the spare room behind the batch, borrowed together with the whole engine: nobody else can write
+//! there meanwhile, only committing makes it part of the batch, and so there is nothing to take back.
 
 use std::net::SocketAddr;
 
-use ringway_buf::{Chain, Segment, Slice};
+use ringway_buf::{Chain, Slice};
 use ringway_driver::{Burst, Driver};
 use ringway_proto::{
-    CloseCode, FRAME_ALIGN, HEADER_BYTES, Header, StreamEvent, TRANSMIT_BYTES_MAX, kind, padded,
+    CloseCode, HEADER_BYTES, Header, StreamEvent, TRANSMIT_BYTES_MAX, kind, padded,
 };
 
-use crate::connection::{Carrier, Connection, Outbox};
+use crate::connection::{Carrier, Connection, Outbox, Phase};
 use crate::counters::{Cells, Counter};
+use crate::datagram::DatagramRoom;
 use crate::event::Event;
 use crate::hub::Hub;
-use crate::{CloseReason, ConnectionId, Lease, SendError};
+use crate::{Claim, CloseReason, ConnectionId, Lease, SendError};
 
 /// Smallest and largest size of a batch's lease in bytes; the middle one is a receive slot's size. A batch
 /// grows to the size that recent ones had.
@@ -26,83 +27,48 @@ const BATCH_BYTES: [usize; 3] = [4 * 1024, 16 * 1024, 64 * 1024];
 /// Memory in bytes that is left to records while messages wait to be sealed: two large batches.
 const SEAL_RESERVE_BYTES: usize = 128 * 1024;
 
-/// A claimed room: where its frame lies. Valid during its turn only.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    pub(crate) connection: ConnectionId,
-    pub(crate) turn: u64,
-    /// Which batch: the open one if equal to the number of ready segments, else a ready segment.
-    pub(crate) ordinal: usize,
-    /// Start of the frame in its batch (for datagrams: of the payload).
-    pub(crate) offset: usize,
-    /// Length of the body.
-    pub(crate) len: usize,
-    /// A frame on a stream, not a datagram.
-    pub(crate) framed: bool,
+/// Room for one message, found once: filling and committing it need no further look-up.
+#[derive(Debug)]
+pub(crate) enum Room<'a> {
+    /// Behind the messages of a stream's open batch.
+    Frame(Frame<'a>),
+    /// A datagram in a burst.
+    Datagram(DatagramRoom<'a>),
 }
 
-/// A claimed frame in its batch, found once: filling and committing it need no further look-up.
+/// The spare room of a stream's open batch, large enough for the claimed message.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
     batch: &'a mut Lease,
     queued_bytes: &'a mut usize,
-    offset: usize,
-    claimed: usize,
 }
 
-impl<'a> Frame<'a> {
-    #[inline]
-    pub(crate) fn body(&self) -> Option<&[u8]> {
-        let start = self.offset + HEADER_BYTES;
-        self.batch.bytes().get(start..start + self.claimed)
+impl Frame<'_> {
+    pub(crate) fn body(&self, len: usize) -> Option<&[u8]> {
+        let room = self.batch.spare().get(HEADER_BYTES..)?;
+        room.get(..len)
     }
 
+    /// The first `len` bytes of the body.
     #[inline]
-    pub(crate) fn body_mut(&mut self) -> Option<&mut [u8]> {
-        let start = self.offset + HEADER_BYTES;
-        self.batch.bytes_mut().get_mut(start..start + self.claimed)
+    pub(crate) fn body_mut(&mut self, len: usize) -> Option<&mut [u8]> {
+        let room = self.batch.spare_mut().get_mut(HEADER_BYTES..)?;
+        room.get_mut(..len)
     }
 
-    fn into_body(self) -> Option<&'a mut [u8]> {
-        let start = self.offset + HEADER_BYTES;
-        self.batch.bytes_mut().get_mut(start..start + self.claimed)
-    }
-
-    /// Makes it a message of its first `len` bytes; what is left is cut off, or becomes padding.
+    /// Makes the first `len` bytes a message at the end of the batch.
     #[inline]
-    pub(crate) fn commit(&mut self, len: usize, label: Label) -> bool {
-        let (offset, len) = (self.offset, len.min(self.claimed));
+    pub(crate) fn commit(self, len: usize, label: Label) {
         let frame = HEADER_BYTES + padded(len);
-        let whole = HEADER_BYTES + padded(self.claimed);
-        let is_last = offset + whole == self.batch.len();
-        let Some(bytes) = self.batch.bytes_mut().get_mut(offset..offset + whole) else {
-            return false;
+        let Some(bytes) = self.batch.append(frame) else {
+            debug_assert!(false, "a claim has room for its frame");
+            return;
         };
         put(label.header(len), bytes);
         if HEADER_BYTES + len < frame {
-            bytes[HEADER_BYTES + len..frame].fill(0);
+            bytes[HEADER_BYTES + len..].fill(0);
         }
-        if frame == whole {
-            return true;
-        }
-        if is_last {
-            self.batch.truncate(offset + frame);
-            *self.queued_bytes -= whole - frame;
-        } else {
-            // Frames are multiples of 16 bytes, so what is left always holds a header.
-            #[expect(clippy::cast_possible_truncation, reason = "a frame is below 4 GiB")]
-            let length = (whole - frame - HEADER_BYTES) as u32;
-            put(Header::pad(length), &mut bytes[frame..]);
-        }
-        true
-    }
-
-    pub(crate) fn abort(&mut self) {
-        let whole = HEADER_BYTES + padded(self.claimed);
-        if self.offset + whole == self.batch.len() {
-            self.batch.truncate(self.offset);
-            *self.queued_bytes -= whole;
-        }
+        *self.queued_bytes += frame;
     }
 }
 
@@ -175,152 +141,73 @@ fn put(header: Header, out: &mut [u8]) {
 }
 
 impl Hub {
-    /// Claims room for a message of `len` bytes.
-    #[inline]
+    /// Claims room for a message of `len` bytes, with the cells that count it.
+    ///
+    /// One look-up and no call where all goes well on a stream; what seldom happens stands in functions of its
+    /// own, so that this one melts into its callers.
+    #[inline(always)]
     pub(crate) fn claim(
         &mut self,
         id: ConnectionId,
         peer: Option<SocketAddr>,
         len: usize,
-    ) -> Result<Room, SendError> {
+    ) -> Result<(Room<'_>, &mut Cells), SendError> {
         let queue_bytes_max = self.settings.limits.queue_bytes_max;
-        let leaves_room = self.leaves_room_to_seal(len);
+        let sealable = self.filter.is_none() || self.leaves_room_to_seal(len);
         let Some(connection) = self.connections.get_mut(id.0) else {
             return Err(SendError::Closed);
         };
         if !connection.is_live() {
             return Err(connection.refusal());
         }
-        let place = match &mut connection.carrier {
+        let Connection {
+            carrier,
+            outbox,
+            dirty,
+            shaking,
+            ..
+        } = connection;
+        let room = match carrier {
             Carrier::Stream(stream) => {
-                if !stream.may_send() {
-                    return Err(connection.refusal());
-                }
                 let bytes_max = stream.peer_message_bytes_max() as usize;
-                if len > bytes_max {
-                    return Err(SendError::TooLong {
-                        bytes: len,
-                        bytes_max,
-                    });
+                if !stream.may_send() || len > bytes_max {
+                    return Err(unsendable(*shaking, stream.may_send(), len, bytes_max));
                 }
                 let frame = HEADER_BYTES + padded(len);
-                let room = || connection.outbox.room(frame, queue_bytes_max, &self.pools);
-                leaves_room.then(room).flatten()
+                let fits = sealable && outbox.reserve(frame, queue_bytes_max, &self.pools);
+                outbox.full |= !fits;
+                match &mut outbox.open {
+                    Some(batch) if fits => Some(Room::Frame(Frame {
+                        batch,
+                        queued_bytes: &mut outbox.queued_bytes,
+                    })),
+                    _ => None,
+                }
             }
             Carrier::Datagram(datagrams) => {
-                let outbox = &mut connection.outbox;
-                datagrams.room(peer, len, outbox, queue_bytes_max, &self.pools)?
+                let room = datagrams.room(peer, len, outbox, queue_bytes_max, &self.pools)?;
+                room.map(Room::Datagram)
             }
         };
-        let framed = connection.stream().is_some();
-        let Some((ordinal, offset)) = place else {
-            connection.outbox.full = true;
-            self.emit(&Event::Full { connection: id });
-            return Err(SendError::Full);
+        let Some(room) = room else {
+            return Err(self.events.full(&mut self.cells, self.now, id));
         };
-        if !connection.dirty {
-            connection.dirty = true;
+        if !*dirty {
+            *dirty = true;
             self.dirty.push(id);
         }
-        Ok(Room {
-            connection: id,
-            turn: self.turn,
-            ordinal,
-            offset,
-            len,
-            framed,
-        })
+        Ok((room, &mut self.cells))
     }
 
     /// Whether memory for `bytes` may be taken: a filter needs some for its records, and what waits to be
     /// sealed gives none back before. Always true without a filter.
-    #[inline]
+    #[cold]
     pub(crate) fn leaves_room_to_seal(&self, bytes: usize) -> bool {
         self.filter.is_none() || {
             let budget = self.pools.budget();
             let used = budget.used().saturating_sub(self.pools.stashed_bytes());
             let reserve = SEAL_RESERVE_BYTES.min(budget.limit() / 8);
             used.saturating_add(bytes).saturating_add(reserve) <= budget.limit()
-        }
-    }
-
-    /// The frame of a room that was just claimed on a stream, with the cells that count it.
-    #[inline]
-    pub(crate) fn frame(&mut self, room: &Room) -> Option<(Frame<'_>, &mut Cells)> {
-        let connection = self.connections.get_mut(room.connection.0)?;
-        Some((connection.outbox.frame(room)?, &mut self.cells))
-    }
-
-    /// The body of a claimed room, writable. `None` when the claim is stale.
-    #[inline]
-    pub(crate) fn body_mut(&mut self, room: &Room) -> Option<&mut [u8]> {
-        if room.turn != self.turn {
-            return None;
-        }
-        let connection = self.connections.get_mut(room.connection.0)?;
-        match &mut connection.carrier {
-            Carrier::Stream(_) => connection.outbox.frame(room)?.into_body(),
-            Carrier::Datagram(datagrams) => datagrams.body_mut(room),
-        }
-    }
-
-    /// The body of a claimed room.
-    pub(crate) fn body(&self, room: &Room) -> Option<&[u8]> {
-        if room.turn != self.turn {
-            return None;
-        }
-        let connection = self.connections.get(room.connection.0)?;
-        match &connection.carrier {
-            Carrier::Stream(_) => {
-                let batch = connection.outbox.batch(room.ordinal)?;
-                let start = room.offset + HEADER_BYTES;
-                batch.get(start..start + room.len)
-            }
-            Carrier::Datagram(datagrams) => datagrams.body(room),
-        }
-    }
-
-    /// Turns a claimed room into a message of its first `len` bytes. False when the claim is stale.
-    #[inline]
-    pub(crate) fn commit(&mut self, room: &Room, len: usize, label: Label) -> bool {
-        if room.turn != self.turn {
-            return false;
-        }
-        let Some(connection) = self.connections.get_mut(room.connection.0) else {
-            return false;
-        };
-        let done = match &mut connection.carrier {
-            Carrier::Stream(_) => match connection.outbox.frame(room) {
-                Some(mut frame) => frame.commit(len, label),
-                None => false,
-            },
-            Carrier::Datagram(datagrams) => {
-                datagrams.commit(room, len, &mut connection.outbox.queued_bytes)
-            }
-        };
-        if done {
-            count(&mut self.cells, len);
-        }
-        done
-    }
-
-    /// Gives a claimed room back: cut off if it is the last one, else left behind as padding.
-    pub(crate) fn abort(&mut self, room: &Room) {
-        if room.turn != self.turn {
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(room.connection.0) else {
-            return;
-        };
-        match &mut connection.carrier {
-            Carrier::Stream(_) => {
-                if let Some(mut frame) = connection.outbox.frame(room) {
-                    frame.abort();
-                }
-            }
-            Carrier::Datagram(datagrams) => {
-                datagrams.abort(room, &mut connection.outbox.queued_bytes);
-            }
         }
     }
 
@@ -355,24 +242,27 @@ impl Hub {
         let outbox = &mut connection.outbox;
         let queued = outbox.queued_bytes;
         let fits = queued == 0 || queued + HEADER_BYTES + body <= queue_bytes_max;
-        // The header and the padding share one small lease with whatever is claimed next.
-        if !fits || outbox.room(HEADER_BYTES, usize::MAX, &self.pools).is_none() {
+        // The padding shares a lease with whatever is claimed next.
+        let next = if pad > 0 {
+            self.pools
+                .lease(outbox.batch_hint.clamp(BATCH_BYTES[0], BATCH_BYTES[2]))
+        } else {
+            None
+        };
+        let can_pad = pad == 0 || next.is_some();
+        if !fits || !can_pad || !outbox.append_header(label.header(len), &self.pools) {
             outbox.full = true;
             self.emit(&Event::Full { connection: id });
             return refuse(SendError::Full)(slice);
         }
-        if let Some(open) = &mut outbox.open {
-            let at = open.len() - HEADER_BYTES;
-            put(label.header(len), &mut open.bytes_mut()[at..]);
-        }
-        if pad > 0 && !outbox.starts_with_zeros(pad, slice.clone(), &self.pools) {
-            outbox.open_truncate(HEADER_BYTES);
-            outbox.full = true;
-            return refuse(SendError::Full)(slice);
-        }
-        if pad == 0 {
-            outbox.seal();
-            outbox.ready.push_slice(slice);
+        outbox.seal();
+        outbox.ready.push_slice(slice);
+        if let Some(mut next) = next {
+            next.reset(0);
+            if let Some(zeros) = next.append(pad) {
+                zeros.fill(0);
+            }
+            outbox.open = Some(next);
         }
         outbox.queued_bytes += body;
         self.cells.add(Counter::MessagesOut, 1);
@@ -389,28 +279,22 @@ impl Hub {
         slice: Slice,
         label: Label,
     ) -> Result<(), (Slice, SendError)> {
-        match self.claim(id, None, slice.len()) {
+        match Claim::make(self, id, None, slice.len(), label) {
             Err(error) => Err((slice, error)),
-            Ok(room) => {
-                if let Some(body) = self.body_mut(&room) {
-                    ringway_buf::copy_counted(body, &slice);
-                }
-                self.commit(&room, slice.len(), label);
+            Ok(mut claim) => {
+                ringway_buf::copy_counted(&mut claim, &slice);
+                claim.commit();
                 Ok(())
             }
         }
     }
 
-    /// Sends an empty PAD frame: a room that nobody commits.
+    /// Sends an empty PAD frame.
     pub(crate) fn pad(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id.0) else {
             return;
         };
-        if connection
-            .outbox
-            .room(HEADER_BYTES, usize::MAX, &self.pools)
-            .is_some()
-        {
+        if connection.outbox.append_header(Header::pad(0), &self.pools) {
             self.mark_dirty(id);
         }
     }
@@ -428,17 +312,16 @@ impl Hub {
         }
         let outbox = &mut connection.outbox;
         // Control frames always proceed: they pass the queue's limit, which their number can't grow.
-        if outbox
-            .room(TRANSMIT_BYTES_MAX, usize::MAX, &self.pools)
-            .is_none()
-        {
+        if !outbox.reserve(TRANSMIT_BYTES_MAX, usize::MAX, &self.pools) {
             return;
         }
-        if let Some(open) = &mut outbox.open {
-            let at = open.len() - TRANSMIT_BYTES_MAX;
-            let written = stream.poll_transmit(&mut open.bytes_mut()[at..]);
-            open.truncate(at + written);
-            outbox.queued_bytes -= TRANSMIT_BYTES_MAX - written;
+        if let Some(open) = &mut outbox.open
+            && let Some(room) = open.spare_mut().get_mut(..TRANSMIT_BYTES_MAX)
+        {
+            let written = stream.poll_transmit(room);
+            let appended = open.append(written).is_some();
+            debug_assert!(appended, "it was reserved");
+            outbox.queued_bytes += written;
         }
     }
 
@@ -567,50 +450,65 @@ impl Hub {
     }
 }
 
+/// Why a live stream takes no message, or not this one.
+#[cold]
+fn unsendable(shaking: bool, open: bool, bytes: usize, bytes_max: usize) -> SendError {
+    match (open, shaking) {
+        (true, _) => SendError::TooLong { bytes, bytes_max },
+        (false, true) => SendError::NotOpen,
+        (false, false) => SendError::Closed,
+    }
+}
+
 impl Connection {
+    #[cold]
     fn refusal(&self) -> SendError {
         match self.phase {
-            crate::connection::Phase::Connecting(_) => SendError::NotOpen,
-            crate::connection::Phase::Live if self.shaking => SendError::NotOpen,
-            _ => SendError::Closed,
+            Phase::Connecting(_) => SendError::NotOpen,
+            Phase::Live if self.shaking => SendError::NotOpen,
+            Phase::Live => SendError::Closed,
+            Phase::Closing(_) => SendError::Closed,
         }
     }
 }
 
 impl Outbox {
-    /// Appends `bytes` to the open batch (a fresh one if it is full) as one PAD frame. `None`: queue or
-    /// memory is full.
+    /// Makes room for `bytes` in the open batch, or in a fresh one if it is full. False: queue or memory is
+    /// full.
     #[inline]
-    fn room(
+    fn reserve(
         &mut self,
         bytes: usize,
         queue_bytes_max: usize,
         pools: &ringway_buf::Pools,
-    ) -> Option<(usize, usize)> {
+    ) -> bool {
         if self.queued_bytes > 0 && self.queued_bytes.saturating_add(bytes) > queue_bytes_max {
-            return None;
+            return false;
         }
         let fits = self
             .open
             .as_ref()
             .is_some_and(|open| open.tailroom() >= bytes);
-        if !fits {
-            self.reopen(bytes, pools)?;
+        fits || self.reopen(bytes, pools).is_some()
+    }
+
+    /// Appends a header without a body, past the queue's limit. False: memory is full.
+    fn append_header(&mut self, header: Header, pools: &ringway_buf::Pools) -> bool {
+        if !self.reserve(HEADER_BYTES, usize::MAX, pools) {
+            return false;
         }
-        let open = self.open.as_mut()?;
-        let offset = open.len();
-        let frame = open.append(bytes)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a frame is shorter than 4 GiB"
-        )]
-        let padding = bytes.saturating_sub(HEADER_BYTES) as u32;
-        put(Header::pad(padding), frame);
-        self.queued_bytes += bytes;
-        Some((self.ready.len(), offset))
+        let room = self
+            .open
+            .as_mut()
+            .and_then(|open| open.append(HEADER_BYTES));
+        let Some(room) = room else { return false };
+        put(header, room);
+        self.queued_bytes += HEADER_BYTES;
+        true
     }
 
     /// Starts a new batch with room for `bytes`, of the size that recent batches suggest.
+    #[cold]
     fn reopen(&mut self, bytes: usize, pools: &ringway_buf::Pools) -> Option<()> {
         let grown = self.open.as_ref().map_or(0, |open| 2 * open.capacity());
         let wish = bytes.max(self.batch_hint).max(grown);
@@ -625,52 +523,5 @@ impl Outbox {
         self.seal();
         self.open = Some(lease);
         Some(())
-    }
-
-    fn batch(&self, ordinal: usize) -> Option<&[u8]> {
-        if ordinal == self.ready.len() {
-            return self.open.as_ref().map(Lease::bytes);
-        }
-        self.ready.segments().nth(ordinal).map(Segment::bytes)
-    }
-
-    /// The frame of a claimed room. `None` when its batch is gone.
-    #[inline]
-    fn frame(&mut self, room: &Room) -> Option<Frame<'_>> {
-        let batch = if room.ordinal == self.ready.len() {
-            self.open.as_mut()
-        } else {
-            self.ready.lease_mut(room.ordinal)
-        };
-        Some(Frame {
-            batch: batch?,
-            queued_bytes: &mut self.queued_bytes,
-            offset: room.offset,
-            claimed: room.len,
-        })
-    }
-
-    /// Seals the open batch, queues `slice`, and starts the next batch with `pad` zero bytes.
-    fn starts_with_zeros(&mut self, pad: usize, slice: Slice, pools: &ringway_buf::Pools) -> bool {
-        debug_assert!(pad < FRAME_ALIGN);
-        let Some(mut next) = pools.lease(self.batch_hint.clamp(BATCH_BYTES[0], BATCH_BYTES[2]))
-        else {
-            return false;
-        };
-        next.reset(0);
-        if let Some(zeros) = next.append(pad) {
-            zeros.fill(0);
-        }
-        self.seal();
-        self.ready.push_slice(slice);
-        self.open = Some(next);
-        true
-    }
-
-    fn open_truncate(&mut self, bytes: usize) {
-        if let Some(open) = &mut self.open {
-            open.truncate(open.len() - bytes);
-            self.queued_bytes -= bytes;
-        }
     }
 }

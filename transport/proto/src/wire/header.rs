@@ -15,7 +15,7 @@ pub const FRAME_ALIGN: usize = 16;
 
 /// Kinds of frames. Below [`MESSAGE_MIN`](kind::MESSAGE_MIN) they belong to the transport.
 pub mod kind {
-    /// Filler: header and body are skipped. An abandoned claim becomes one.
+    /// Filler: header and body are skipped. Room that was reserved in vain may become one.
     pub const PAD: u8 = 0;
     /// Asks for a [`PONG`] with the same `word`.
     pub const PING: u8 = 1;
