@@ -44,6 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringway-buf", &[]),
     ("ringway-proto", &["ringway-buf"]),
     ("ringway-driver", &["ringway-buf"]),
+    ("ringway-quic", &["ringway-buf", "ringway-proto"]),
     ("ringway-sim", &["ringway-buf", "ringway-driver"]),
     (
         "ringway-engine",
@@ -51,6 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "ringway-buf",
             "ringway-driver",
             "ringway-proto",
+            "ringway-quic",
             "ringway-sim",
         ],
     ),
@@ -324,6 +326,7 @@ fn uses_nix(code: &str) -> bool {
 const LAYERS: &[&str] = &[
     "transport/engine/src",
     "transport/proto/src/stream",
+    "transport/quic/src/session",
     "transport/driver/src/uring",
     "transport/driver/src/epoll",
     "transport/sim/src",

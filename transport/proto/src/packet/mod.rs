@@ -38,7 +38,7 @@ use core::ops::Range;
 
 use ringway_buf::{Id, Instant, RecvBuffer, Slice};
 
-use crate::stream::{Peer, Timeout};
+use crate::stream::{Peer, Timeout, Violation};
 use crate::wire::{CloseCode, Header};
 
 /// A session of one endpoint. Generation-checked: the id of a closed session is unknown, never mistaken.
@@ -165,6 +165,13 @@ pub enum SessionEnd {
     Reset,
     /// The peer was started anew: its boot epoch is another one.
     Restarted,
+    /// The ends could not agree on keys: a certificate, a name or a protocol was not good enough.
+    Untrusted {
+        /// The number of the TLS alert (RFC 8446, 6) that says what was wrong.
+        alert: u8,
+        /// Whether this end refused; otherwise the peer did.
+        local: bool,
+    },
 }
 
 impl fmt::Display for SessionEnd {
@@ -179,7 +186,40 @@ impl fmt::Display for SessionEnd {
                 f.write_str("the peer knows nothing of the connection any more; connect again")
             }
             Self::Restarted => f.write_str("the peer was restarted; connect again"),
+            Self::Untrusted { alert, local } => {
+                let (who, whose) = if *local {
+                    ("this end", "the peer's")
+                } else {
+                    ("the peer", "this end's")
+                };
+                let what = alert_text(*alert);
+                write!(
+                    f,
+                    "{who} refused {whose} side of the TLS handshake: {what} (alert {alert})"
+                )
+            }
         }
+    }
+}
+
+/// What the usual alerts of TLS mean, and what to look at.
+const fn alert_text(alert: u8) -> &'static str {
+    match alert {
+        40 => "no common parameters; check versions and settings of both ends",
+        42 => "the certificate is not well-formed or does not fit the name that was connected to",
+        43 => "the certificate is of a kind that is not supported",
+        44 => "the certificate was revoked",
+        45 => "the certificate has expired or is not valid yet; check the clocks of both ends",
+        46 => "the certificate was not acceptable",
+        48 => "nobody trusted has signed the certificate; check the roots that are trusted",
+        49 => "access denied",
+        51 => "a signature or a check of the handshake was wrong",
+        70 => "no common version of TLS",
+        80 => "internal fault",
+        112 => "the name that was connected to is not served there",
+        116 => "a certificate is demanded and none was shown",
+        120 => "no common application protocol; compare the ALPN names of both ends",
+        _ => "see RFC 8446, section 6",
     }
 }
 
@@ -211,6 +251,8 @@ pub enum Fault {
     Flood,
     /// The security layer refused it; the number is that layer's.
     Security(u64),
+    /// It broke a rule of the stream format, which QUIC carries inside.
+    Stream(Violation),
 }
 
 impl fmt::Display for Fault {
@@ -229,6 +271,7 @@ impl fmt::Display for Fault {
             Self::Security(number) => {
                 write!(f, "the security layer refused it (alert {number})")
             }
+            Self::Stream(violation) => violation.fmt(f),
         }
     }
 }
@@ -262,6 +305,8 @@ pub enum ConnectRefusal {
     PublicAddress,
     /// The endpoint lacks what it needs to connect, e.g. trust anchors.
     NotConfigured,
+    /// The memory budget has no room for another session.
+    NoMemory,
 }
 
 impl fmt::Display for ConnectRefusal {
@@ -275,6 +320,9 @@ impl fmt::Display for ConnectRefusal {
             Self::NotConfigured => {
                 f.write_str("the endpoint has no settings for outgoing sessions")
             }
+            Self::NoMemory => f.write_str(
+                "the memory budget has no room for another session; raise `budget_bytes`",
+            ),
         }
     }
 }

@@ -1,0 +1,146 @@
+//! What goes out: bursts of datagrams of one size, written into memory of the engine.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use ringway_buf::copy_counted;
+use ringway_proto::packet::TransmitSink;
+
+use super::QuicEndpoint;
+
+/// Answers to strangers that wait for the sink; what comes beyond is dropped, as the network might.
+const RESPONSES_MAX: usize = 64;
+/// Transmissions of one call.
+const BURSTS_MAX: usize = 32;
+/// Datagrams of one transmission: what the kernel splits at most.
+const SEGMENTS_MAX: usize = 64;
+/// Bytes of one transmission: what the kernel takes at most.
+const BURST_BYTES_MAX: usize = 65_000;
+
+/// Answers that belong to no session: Retry, refusals, version negotiation, resets.
+#[derive(Debug, Default)]
+pub(super) struct Responses(VecDeque<(SocketAddr, Vec<u8>)>);
+
+impl Responses {
+    pub(super) fn push(&mut self, peer: SocketAddr, bytes: Vec<u8>) {
+        if self.0.len() < RESPONSES_MAX && !bytes.is_empty() {
+            self.0.push_back((peer, bytes));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Datagrams in the scratch memory that the sink has not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    peer: SocketAddr,
+    segment_bytes: usize,
+    /// Where the rest begins.
+    from: usize,
+}
+
+/// Hands `bytes` to the sink; returns how many it took.
+fn give(
+    sink: &mut dyn TransmitSink,
+    peer: SocketAddr,
+    segment_bytes: usize,
+    bytes: &[u8],
+) -> usize {
+    let segment_bytes = segment_bytes.max(1);
+    let mut taken = 0_usize;
+    while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+        let count = rest.len().div_ceil(segment_bytes);
+        let Some(room) = sink.lend(peer, segment_bytes, count) else {
+            break;
+        };
+        // Whole datagrams only: a lent piece may be shorter than asked for.
+        let whole = room
+            .len()
+            .saturating_sub(room.len().checked_rem(segment_bytes).unwrap_or(0));
+        let part = rest.len().min(whole);
+        let Some(source) = rest.get(..part).filter(|part| !part.is_empty()) else {
+            break;
+        };
+        // quinn-proto writes into vectors of its own only, so this copy is its price on the way down.
+        copy_counted(room, source);
+        sink.commit(part, segment_bytes);
+        taken = taken.saturating_add(part);
+    }
+    taken
+}
+
+impl QuicEndpoint {
+    /// Returns whether more could be sent at once.
+    pub(super) fn transmit(&mut self, sink: &mut dyn TransmitSink) -> bool {
+        if !self.give_held(sink) {
+            return false;
+        }
+        while let Some((peer, bytes)) = self.responses.0.front() {
+            if give(sink, *peer, bytes.len(), bytes) == 0 {
+                return false;
+            }
+            self.responses.0.pop_front();
+        }
+        for _ in 0..BURSTS_MAX {
+            let Some(&id) = self.dirty.front() else {
+                return false;
+            };
+            if self.fill_scratch(id) {
+                if !self.give_held(sink) {
+                    return false;
+                }
+                // The next session's turn: one that always has something must not keep the others waiting.
+                self.dirty.rotate_left(1);
+                continue;
+            }
+            self.dirty.pop_front();
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.listed_dirty = false;
+            }
+            self.arm(id);
+            self.conclude(id);
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Lets the session write a transmission. Returns whether it had one.
+    fn fill_scratch(&mut self, id: ringway_buf::Id) -> bool {
+        if self.with(id, |_, _| ()).is_none() {
+            return false;
+        }
+        let Some(session) = self.sessions.get_mut(id) else {
+            return false;
+        };
+        let payload = usize::from(session.conn.current_mtu());
+        let count = BURST_BYTES_MAX.checked_div(payload).unwrap_or(1);
+        let count = count.clamp(1, SEGMENTS_MAX);
+        self.scratch.clear();
+        let now = self.base.foreign(self.now);
+        let Some(transmit) = session.conn.poll_transmit(now, count, &mut self.scratch) else {
+            return false;
+        };
+        self.held = Some(Held {
+            peer: transmit.destination,
+            segment_bytes: transmit.segment_size.unwrap_or(transmit.size),
+            from: 0,
+        });
+        true
+    }
+
+    /// Hands over what is in the scratch memory. Returns whether nothing is left there.
+    fn give_held(&mut self, sink: &mut dyn TransmitSink) -> bool {
+        let Some(held) = self.held else { return true };
+        let rest = self.scratch.get(held.from..).unwrap_or_default();
+        let taken = give(sink, held.peer, held.segment_bytes, rest);
+        if taken == rest.len() {
+            self.held = None;
+            return true;
+        }
+        let from = held.from.saturating_add(taken);
+        self.held = Some(Held { from, ..held });
+        false
+    }
+}

@@ -1,0 +1,416 @@
+//! One QUIC connection as a session of messages.
+//!
+//! ```text
+//!   Ordered     -> the client's first bidirectional stream, in the stream format (docs/wire/stream.md)
+//!   Unordered   -> a unidirectional stream of its own: 16 bytes of header, the body, end of stream
+//!   Unreliable  -> a QUIC datagram: 16 bytes of header, the body
+//! ```
+//!
+//! Hello, the announcements of the end and their order are those of every other transport, because the same
+//! [`Stream`] machine speaks on the ordered stream. Keys, loss, congestion, keepalive and the last word are QUIC's.
+//! The rules stand in `docs/wire/quic.md`.
+
+mod body;
+mod end;
+mod recv;
+mod send;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quinn_proto::{Connection, ConnectionHandle, Dir, Event, StreamEvent, StreamId, VarInt};
+use ringway_buf::{Charge, Instant, Pools};
+use ringway_proto::packet::{Delivery, Fault, PacketEvent, SendRefusal, SessionEnd, SessionId};
+use ringway_proto::{CloseCode, Role, Stream, StreamConfig, StreamEvent as MachineEvent};
+
+use self::recv::Inbox;
+use self::send::Outbox;
+use crate::time::Base;
+use crate::tracked::Ledger;
+
+pub(crate) use self::end::ABORT;
+pub(crate) use self::recv::Read;
+
+/// What a session needs of its endpoint while it works.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) machine: &'a StreamConfig,
+    pub(crate) pools: &'a Pools,
+    pub(crate) events: &'a mut VecDeque<PacketEvent>,
+    pub(crate) base: Base,
+    pub(crate) now: Instant,
+}
+
+/// How far a session's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Keys or hellos are still to come.
+    Handshake,
+    /// Messages may pass.
+    Open,
+    /// This end closes with this code as soon as the peer has everything.
+    Flushing(CloseCode),
+    /// It is over; `Closed` follows when what arrived before is delivered.
+    Over(SessionEnd),
+    /// `Closed` was said. quinn-proto still answers late packets for some round trips.
+    Gone,
+}
+
+/// One connection.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) handle: ConnectionHandle,
+    pub(crate) conn: Connection,
+    machine: Stream,
+    stage: Stage,
+    /// The engine has heard of it: it asked for it, or `Accepted` was said.
+    pub(crate) known: bool,
+    /// The endpoint counts it among its sessions.
+    pub(crate) counted: bool,
+    client: bool,
+    /// The stream of ordered messages.
+    main: Option<StreamId>,
+    inbox: Inbox,
+    outbox: Outbox,
+    ledger: Arc<Ledger>,
+    /// Bytes of bodies that were taken for sending, since the start.
+    accepted_bytes: u64,
+    /// Bytes of bodies that `Sent` has told of.
+    told_bytes: u64,
+    /// What the ledger said when the session ended.
+    freed_at_end: Option<u64>,
+    paused: bool,
+    /// No message is taken any more; the final announcement follows when the others have arrived.
+    finishing: bool,
+    /// When flushing gives up.
+    flush_deadline: Instant,
+    /// The time at which it stands in the endpoint's list of deadlines.
+    pub(crate) armed: Option<Instant>,
+    /// It stands in the endpoint's list of those that may have something to send.
+    pub(crate) listed_dirty: bool,
+    /// It stands in the endpoint's list of those that may have something to read.
+    pub(crate) listed_readable: bool,
+    /// It counts as a handshake that a peer has begun.
+    pub(crate) half_open: bool,
+    /// quinn-proto's endpoint has forgotten it; `handle` may name another connection.
+    pub(crate) drained: bool,
+    /// The window's share of the budget.
+    _window: Option<Charge>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("stage", &self.stage)
+            .field("peer", &self.conn.remote_address())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn new(
+        id: SessionId,
+        (handle, conn): (ConnectionHandle, Connection),
+        machine: Stream,
+        role: Role,
+        window: Option<Charge>,
+    ) -> Self {
+        let client = role == Role::Client;
+        Self {
+            id,
+            handle,
+            conn,
+            machine,
+            stage: Stage::Handshake,
+            known: client,
+            counted: false,
+            client,
+            main: None,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            ledger: Arc::new(Ledger::default()),
+            accepted_bytes: 0,
+            told_bytes: 0,
+            freed_at_end: None,
+            paused: false,
+            finishing: false,
+            flush_deadline: Instant::MAX,
+            armed: None,
+            listed_dirty: false,
+            listed_readable: false,
+            half_open: !client,
+            drained: false,
+            _window: window,
+        }
+    }
+
+    /// The peer's address, which may change while the session lives.
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        self.conn.remote_address()
+    }
+
+    /// Whether keys or hellos are still to come.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.stage == Stage::Handshake
+    }
+
+    /// Whether `Closed` was said, or never has to be.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
+    /// Whether reading may give something.
+    pub(crate) fn wants_reading(&self) -> bool {
+        let allowed = match self.stage {
+            Stage::Handshake => self.main.is_some(),
+            Stage::Open | Stage::Over(_) => !self.paused,
+            Stage::Flushing(_) | Stage::Gone => false,
+        };
+        allowed && self.inbox.has_news()
+    }
+
+    /// Whether the end may be told: all that came before it was delivered.
+    pub(crate) fn may_conclude(&self) -> bool {
+        self.is_over() && !self.inbox.has_news()
+    }
+
+    /// Whether the connection has ended and only `Closed` is still to be told.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over(_))
+    }
+
+    /// When the session wants [`handle_timeout`](Self::handle_timeout).
+    pub(crate) fn next_timeout(&mut self, config: &StreamConfig, base: Base) -> Option<Instant> {
+        let quic = self.conn.poll_timeout().map(|at| base.ours(at));
+        let machine = match self.stage {
+            Stage::Handshake | Stage::Open => self.machine.poll_timeout(config),
+            Stage::Flushing(_) => Some(self.flush_deadline),
+            Stage::Over(_) | Stage::Gone => None,
+        };
+        match (quic, machine) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, around: &Surroundings<'_>) {
+        self.conn.handle_timeout(around.base.foreign(around.now));
+        match self.stage {
+            Stage::Handshake | Stage::Open => {
+                if let Some(timeout) = self.machine.handle_timeout(around.machine, around.now) {
+                    self.shut(SessionEnd::Expired(timeout), timeout.code(), around);
+                }
+            }
+            Stage::Flushing(_) if self.flush_deadline <= around.now => {
+                let timeout = ringway_proto::Timeout::Drain;
+                self.shut(SessionEnd::Expired(timeout), timeout.code(), around);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes what quinn-proto has to say, moves messages down, and tells what is done.
+    pub(crate) fn work(&mut self, around: &mut Surroundings<'_>) {
+        while let Some(event) = self.conn.poll() {
+            self.on_event(event, around);
+        }
+        self.pump(around);
+        if let Stage::Flushing(code) = self.stage
+            && self.outbox.is_empty()
+            && self.ledger.is_clear()
+        {
+            self.shut(SessionEnd::Local(code), code, around);
+        }
+        self.tell_sent(around);
+    }
+
+    fn on_event(&mut self, event: Event, around: &Surroundings<'_>) {
+        match event {
+            Event::Connected => {
+                self.machine.heard(around.now);
+                if self.client {
+                    self.main = self.conn.streams().open(Dir::Bi);
+                }
+            }
+            Event::ConnectionLost { reason } => self.lose(&reason),
+            Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                let opened = self.conn.streams().accept(Dir::Bi);
+                self.main = self.main.or(opened);
+                // A fresh stream brings its first bytes without a word.
+                self.inbox.main_readable();
+            }
+            Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                while let Some(stream) = self.conn.streams().accept(Dir::Uni) {
+                    self.inbox.open(stream);
+                }
+            }
+            Event::Stream(StreamEvent::Readable { id }) => self.inbox.readable(id),
+            Event::Stream(StreamEvent::Finished { .. }) => self.outbox.on_finished(),
+            Event::Stream(StreamEvent::Stopped { .. }) => {
+                self.violate(
+                    Fault::Malformed {
+                        frame: STOP_SENDING,
+                    },
+                    CloseCode::Malformed,
+                    around,
+                );
+            }
+            Event::DatagramReceived => self.inbox.datagrams = true,
+            // Whoever is blocked tries again at each `pump`.
+            Event::HandshakeDataReady
+            | Event::DatagramsUnblocked
+            | Event::Stream(StreamEvent::Writable { .. } | StreamEvent::Available { .. }) => {}
+        }
+    }
+
+    /// What the stream machine has to say.
+    fn machine_events(&mut self, around: &mut Surroundings<'_>) {
+        let session = self.id;
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                MachineEvent::Opened(peer) => {
+                    self.stage = Stage::Open;
+                    if !self.known {
+                        self.known = true;
+                        let address = self.conn.remote_address();
+                        around
+                            .events
+                            .push_back(PacketEvent::Accepted { session, address });
+                    }
+                    around
+                        .events
+                        .push_back(PacketEvent::Opened { session, peer });
+                }
+                MachineEvent::Draining => {
+                    around.events.push_back(PacketEvent::Draining { session })
+                }
+                MachineEvent::Drained => around.events.push_back(PacketEvent::Drained { session }),
+                MachineEvent::PeerClosed(code) => {
+                    self.shut(SessionEnd::Peer(code), CloseCode::Normal, around);
+                }
+            }
+        }
+    }
+
+    /// Stops or goes on delivering.
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(crate) fn drain(&mut self, now: Instant) {
+        self.machine.drain(now);
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Ends the session after what was accepted.
+    pub(crate) fn close(&mut self, code: CloseCode, around: &Surroundings<'_>) {
+        match self.stage {
+            Stage::Handshake => self.shut(SessionEnd::Local(code), code, around),
+            Stage::Open => {
+                self.stage = Stage::Flushing(code);
+                self.flush_deadline = around.now + around.machine.drain_timeout;
+                self.inbox = Inbox::default();
+            }
+            // What is left unread is not wanted any more.
+            Stage::Over(_) => self.paused = false,
+            Stage::Flushing(_) | Stage::Gone => {}
+        }
+    }
+
+    /// Ends the session at once.
+    pub(crate) fn abort(&mut self, around: &Surroundings<'_>) {
+        match self.stage {
+            Stage::Gone => {}
+            Stage::Over(_) => self.paused = false,
+            Stage::Handshake | Stage::Open | Stage::Flushing(_) => {
+                let now = around.base.foreign(around.now);
+                self.conn.close(now, VarInt::from_u32(ABORT), Bytes::new());
+                self.over(SessionEnd::Local(CloseCode::Normal));
+                self.inbox = Inbox::default();
+            }
+        }
+    }
+
+    /// Ends the session with a last word to the peer.
+    fn shut(&mut self, end: SessionEnd, code: CloseCode, around: &Surroundings<'_>) {
+        let now = around.base.foreign(around.now);
+        let code = VarInt::from_u32(code.to_wire().into());
+        self.conn.close(now, code, Bytes::new());
+        self.over(end);
+        if !matches!(end, SessionEnd::Peer(_)) {
+            self.inbox = Inbox::default();
+        }
+    }
+
+    fn violate(&mut self, fault: Fault, code: CloseCode, around: &Surroundings<'_>) {
+        self.shut(SessionEnd::Violation(fault), code, around);
+    }
+
+    fn over(&mut self, end: SessionEnd) {
+        if !matches!(self.stage, Stage::Over(_) | Stage::Gone) {
+            self.stage = Stage::Over(end);
+            self.freed_at_end = Some(self.ledger.freed());
+            self.outbox.clear();
+        }
+    }
+
+    /// Says `Closed`, if the session is over and everything before it was delivered. True when it is gone.
+    pub(crate) fn conclude(&mut self, around: &mut Surroundings<'_>) -> bool {
+        let Stage::Over(end) = self.stage else {
+            return self.stage == Stage::Gone;
+        };
+        self.tell_sent(around);
+        self.stage = Stage::Gone;
+        self.inbox = Inbox::default();
+        if self.known {
+            let session = self.id;
+            let unsent_bytes = self.accepted_bytes.saturating_sub(self.told_bytes);
+            around.events.push_back(PacketEvent::Closed {
+                session,
+                end,
+                unsent_bytes,
+            });
+        }
+        true
+    }
+
+    /// Tells what the peer has. What is thrown away after the end does not count.
+    fn tell_sent(&mut self, around: &mut Surroundings<'_>) {
+        let freed = self.freed_at_end.unwrap_or_else(|| self.ledger.freed());
+        let fresh = freed.saturating_sub(self.told_bytes);
+        if fresh > 0 && self.known && !self.is_gone() {
+            self.told_bytes = freed;
+            let bytes = usize::try_from(fresh).unwrap_or(usize::MAX);
+            let session = self.id;
+            around
+                .events
+                .push_back(PacketEvent::Sent { session, bytes });
+        }
+    }
+
+    /// The longest body that may be sent now in order.
+    pub(crate) fn ordered_bytes_max(&self) -> Result<usize, SendRefusal> {
+        match self.stage {
+            Stage::Handshake => Err(SendRefusal::NotOpen),
+            Stage::Open if !self.finishing => Ok(self.machine.peer_message_bytes_max() as usize),
+            _ => Err(SendRefusal::Closed),
+        }
+    }
+
+    /// The longest body that may be sent now this way.
+    pub(crate) fn message_bytes_max(&mut self, delivery: Delivery) -> Result<usize, SendRefusal> {
+        let most = self.ordered_bytes_max()?;
+        Ok(match delivery {
+            Delivery::Ordered | Delivery::Unordered => most,
+            Delivery::Unreliable { .. } => self.unreliable_bytes_max().min(most),
+        })
+    }
+}
+
+/// Number of the frame by which a peer refuses a stream.
+const STOP_SENDING: u64 = 5;

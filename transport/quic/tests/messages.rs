@@ -1,0 +1,396 @@
+//! Messages between two endpoints, over a network that is kind or is not.
+
+mod world;
+
+use std::time::Duration;
+
+use ringway_buf::Instant;
+use ringway_proto::CloseCode;
+use ringway_proto::packet::{Delivery, PacketEndpoint, SendRefusal, SessionEnd};
+
+use world::{Link, Rng, Said, World, pattern};
+
+const UNRELIABLE: Delivery = Delivery::Unreliable {
+    deadline: Instant::MAX,
+};
+
+#[test]
+fn a_session_opens_carries_messages_and_closes_once() {
+    let mut world = World::pair(1);
+    let (server, client) = world.open();
+    assert!(matches!(world.hosts[0].said[..], [Said::Accepted(a), Said::Opened(b)] if a == b));
+    world.send(1, client, 7, b"hello", Delivery::Ordered);
+    assert!(world.run(Duration::from_secs(1), |world| {
+        !world.messages(0).is_empty()
+    }));
+    let got = world.messages(0)[0].clone();
+    assert_eq!((got.header.tag, &got.body[..]), (7, &b"hello"[..]));
+    world.send(0, server, 8, b"hello yourself", Delivery::Ordered);
+    assert!(world.run(Duration::from_secs(1), |world| {
+        !world.messages(1).is_empty()
+    }));
+    assert_eq!(world.messages(1)[0].body, b"hello yourself");
+    let now = world.now;
+    world.hosts[1]
+        .endpoint
+        .close(client, CloseCode::Normal, now);
+    world.run_to_ends();
+    assert_eq!(world.end(1), Some(SessionEnd::Local(CloseCode::Normal)));
+    assert_eq!(world.end(0), Some(SessionEnd::Peer(CloseCode::Normal)));
+    world.assert_silent();
+}
+
+#[test]
+fn every_length_arrives_intact_both_ways() {
+    let mut world = World::pair(2);
+    let (server, client) = world.open();
+    let lengths = [
+        0,
+        1,
+        15,
+        16,
+        17,
+        1_007,
+        1_008,
+        1_009,
+        1_024,
+        1_436,
+        2_047,
+        2_048,
+        2_049,
+        65_535,
+        65_536,
+        65_537,
+        1 << 20,
+        8 << 20,
+    ];
+    for (index, len) in lengths.into_iter().enumerate() {
+        for how in [Delivery::Ordered, Delivery::Unordered] {
+            let body = pattern(len as u64, len);
+            let tag = u16::try_from(index).expect("few");
+            world.send(1, client, tag, &body, how);
+            world.send(0, server, tag, &body, how);
+        }
+    }
+    let all = 2 * lengths.len();
+    assert!(world.run(Duration::from_secs(60), |world| {
+        world.messages(0).len() == all && world.messages(1).len() == all
+    }));
+    for host in [0, 1] {
+        let mut seen = vec![0; lengths.len()];
+        for got in world.messages(host) {
+            let len = lengths[usize::from(got.header.tag)];
+            assert_eq!(got.header.length as usize, len);
+            assert!(got.body == pattern(len as u64, len), "{len} bytes");
+            seen[usize::from(got.header.tag)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count == 2), "{seen:?}");
+    }
+}
+
+/// A run with every fault: all reliable messages exactly once, intact, ordered ones in order.
+fn hostile_run(seed: u64) -> u64 {
+    let mut world = World::pair(seed);
+    let mut rng = Rng::new(seed);
+    world.link = Link {
+        delay: Duration::from_micros(20 + rng.below(5_000)),
+        jitter: Duration::from_micros(rng.below(2_000)),
+        loss: rng.below(150),
+        copy: rng.below(100),
+        corrupt: rng.below(50),
+        payload_max: if rng.hits(300) { 1_250 } else { 65_535 },
+    };
+    world.sink_room = if rng.hits(300) { 3 } else { usize::MAX };
+    let (server, client) = world.open();
+    let mut ordered = [0_u16; 2];
+    let mut unordered = [0_u16; 2];
+    let mut unreliable = [0_u16; 2];
+    for _ in 0..60 {
+        let host = usize::from(rng.hits(500));
+        let session = if host == 0 { server } else { client };
+        let len = match rng.below(10) {
+            0 => 0,
+            1..=6 => rng.below(600),
+            7 | 8 => rng.below(5_000),
+            _ => rng.below(200_000),
+        };
+        let len = usize::try_from(len).unwrap_or(0);
+        let (how, count, base) = match rng.below(3) {
+            0 => (Delivery::Ordered, &mut ordered[host], 0),
+            1 => (Delivery::Unordered, &mut unordered[host], 1_000),
+            _ => (UNRELIABLE, &mut unreliable[host], 2_000),
+        };
+        let len = if how == UNRELIABLE { len.min(900) } else { len };
+        let tag = base + *count;
+        *count += 1;
+        world.send(host, session, tag, &pattern(u64::from(tag), len), how);
+        if rng.hits(400) {
+            world.pass(Duration::from_micros(rng.below(3_000)));
+        }
+    }
+    let wanted = |host: usize| usize::from(ordered[host] + unordered[host]);
+    let reliable = |world: &World, host: usize| {
+        let messages = world.messages(host);
+        messages.iter().filter(|got| got.header.tag < 2_000).count()
+    };
+    let done = world.run(Duration::from_secs(300), |world| {
+        reliable(world, 0) >= wanted(1) && reliable(world, 1) >= wanted(0)
+    });
+    assert!(done, "seed {seed}: {:?}", world.link);
+    let now = world.now;
+    world.hosts[1]
+        .endpoint
+        .close(client, CloseCode::Normal, now);
+    world.run_to_ends();
+    for host in [0, 1] {
+        let mut next = 0;
+        let mut seen = std::collections::BTreeSet::new();
+        for got in world.messages(host) {
+            let tag = got.header.tag;
+            assert!(seen.insert(tag), "seed {seed}: {tag} came twice");
+            let whole = got.body == pattern(u64::from(tag), got.body.len());
+            assert!(whole, "seed {seed}: {tag} was changed");
+            if tag < 1_000 {
+                assert_eq!(tag, next, "seed {seed}: in order");
+                next += 1;
+            }
+        }
+        assert_eq!(reliable(&world, host), wanted(1 - host), "seed {seed}");
+    }
+    let unacknowledged = |said: &Said| matches!(said, Said::Closed(_, _, bytes) if *bytes > 0);
+    assert!(
+        !world.hosts[1].said.iter().any(unacknowledged),
+        "seed {seed}"
+    );
+    world.assert_silent();
+    world.trace
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how many seeds is for whoever runs the tests to say"
+)]
+fn reliable_messages_survive_loss_reordering_copies_and_corruption() {
+    let seeds = std::env::var("RINGWAY_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    for seed in 0..seeds.unwrap_or(25) {
+        hostile_run(seed);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    assert_eq!(hostile_run(4_711), hostile_run(4_711));
+    assert_ne!(hostile_run(4_711), hostile_run(4_712));
+}
+
+#[test]
+fn sent_counts_every_byte_when_the_peer_has_it() {
+    let mut world = World::pair(3);
+    let (_, client) = world.open();
+    for (len, how) in [
+        (100, Delivery::Ordered),
+        (100_000, Delivery::Ordered),
+        (30_000, Delivery::Unordered),
+        (500, UNRELIABLE),
+        (0, Delivery::Ordered),
+    ] {
+        world.send(1, client, 0, &pattern(1, len), how);
+    }
+    let sent = |world: &World| -> usize {
+        let said = world.hosts[1].said.iter();
+        said.map(|said| match said {
+            Said::Sent(_, bytes) => *bytes,
+            _ => 0,
+        })
+        .sum()
+    };
+    assert_eq!(sent(&world), 0);
+    assert!(world.run(Duration::from_secs(5), |world| sent(world) == 130_600));
+}
+
+#[test]
+fn an_unordered_message_overtakes_a_large_ordered_one() {
+    let mut world = World::pair(4);
+    let (_, client) = world.open();
+    world.send(1, client, 1, &pattern(1, 8 << 20), Delivery::Ordered);
+    world.send(1, client, 2, b"quick", Delivery::Unordered);
+    assert!(
+        world.run(Duration::from_secs(30), |world| world.messages(0).len()
+            == 2)
+    );
+    assert_eq!(world.messages(0)[0].header.tag, 2);
+}
+
+#[test]
+fn an_unreliable_message_is_never_repeated_and_not_sent_too_late() {
+    let mut world = World::pair(5);
+    let (_, client) = world.open();
+    world.link.loss = 1_000;
+    world.send(1, client, 1, b"lost", UNRELIABLE);
+    world.pass(Duration::from_millis(500));
+    world.link.loss = 0;
+    let deadline = Instant::from_nanos(1);
+    world.send(1, client, 2, b"too late", Delivery::Unreliable { deadline });
+    world.send(1, client, 3, b"arrives", UNRELIABLE);
+    world.pass(Duration::from_secs(5));
+    let tags: Vec<u16> = world.messages(0).iter().map(|got| got.header.tag).collect();
+    assert_eq!(tags, [3]);
+}
+
+#[test]
+fn messages_beyond_the_peers_limit_are_handed_back() {
+    let (mut server, client) = world::configs();
+    server.stream.message_bytes_max = 1_000;
+    let mut world = World::with(6, server, client);
+    let early = world.connect(1, 0);
+    let message = world.outgoing(1, ringway_proto::Header::default(), b"x", Delivery::Ordered);
+    let now = world.now;
+    let refused = world.hosts[1].endpoint.send(early, message, now);
+    assert!(matches!(refused, Err((_, SendRefusal::NotOpen))));
+    assert!(world.run(Duration::from_secs(1), |world| world.opened(1).is_some()));
+    for how in [Delivery::Ordered, Delivery::Unordered] {
+        let message = world.outgoing(1, ringway_proto::Header::default(), &[1; 1_001], how);
+        let refused = world.hosts[1].endpoint.send(early, message, now);
+        let Err((message, refusal)) = refused else {
+            panic!("taken");
+        };
+        assert_eq!(refusal, SendRefusal::TooLong { bytes_max: 1_000 });
+        assert_eq!(message.body.len(), 1_001);
+    }
+    let body = pattern(1, 1_300);
+    let message = world.outgoing(1, ringway_proto::Header::default(), &body, UNRELIABLE);
+    let refused = world.hosts[1].endpoint.send(early, message, now);
+    assert!(matches!(refused, Err((_, SendRefusal::TooLong { .. }))));
+}
+
+#[test]
+fn a_paused_session_delivers_nothing_and_holds_no_more_than_its_window() {
+    let mut world = World::pair(7);
+    let (server, client) = world.open();
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, true, now);
+    for tag in 0..8 {
+        world.send(1, client, tag, &pattern(1, 1 << 20), Delivery::Ordered);
+    }
+    world.pass(Duration::from_secs(10));
+    assert!(world.messages(0).is_empty());
+    let sent = world.hosts[1].sent_bytes;
+    assert!(sent < 2 << 20, "{sent} bytes for a window of 1 MiB");
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, false, now);
+    assert!(
+        world.run(Duration::from_secs(60), |world| world.messages(0).len()
+            == 8)
+    );
+}
+
+#[test]
+fn both_sides_drain_without_losing_a_message() {
+    let mut world = World::pair(8);
+    world.link.loss = 100;
+    let (server, client) = world.open();
+    for tag in 0..20 {
+        let how = if tag % 2 == 0 {
+            Delivery::Ordered
+        } else {
+            Delivery::Unordered
+        };
+        world.send(1, client, tag, &pattern(1, 3_000), how);
+    }
+    let now = world.now;
+    world.hosts[1].endpoint.drain(client, now);
+    world.hosts[1].endpoint.finish(client, now);
+    let message = world.outgoing(1, ringway_proto::Header::default(), b"x", Delivery::Ordered);
+    let refused = world.hosts[1].endpoint.send(client, message, now);
+    assert_eq!(refused.unwrap_err().1, SendRefusal::Closed);
+    let heard = |world: &World, host: usize, what: fn(&Said) -> bool| {
+        world.hosts[host].said.iter().any(what)
+    };
+    assert!(world.run(Duration::from_secs(30), |world| {
+        heard(world, 0, |said| matches!(said, Said::Draining(_)))
+    }));
+    let now = world.now;
+    world.hosts[0].endpoint.finish(server, now);
+    assert!(world.run(Duration::from_secs(30), |world| {
+        heard(world, 0, |said| matches!(said, Said::Drained(_)))
+            && heard(world, 1, |said| matches!(said, Said::Drained(_)))
+    }));
+    assert_eq!(world.messages(0).len(), 20);
+    let now = world.now;
+    world.hosts[0]
+        .endpoint
+        .close(server, CloseCode::Drained, now);
+    world.hosts[1]
+        .endpoint
+        .close(client, CloseCode::Drained, now);
+    world.run_to_ends();
+    for host in [0, 1] {
+        let end = world.end(host);
+        let drained = matches!(
+            end,
+            Some(SessionEnd::Local(CloseCode::Drained) | SessionEnd::Peer(CloseCode::Drained))
+        );
+        assert!(drained, "{end:?}");
+    }
+    world.assert_silent();
+}
+
+#[test]
+fn what_was_accepted_before_close_still_arrives() {
+    let mut world = World::pair(9);
+    world.link.loss = 100;
+    let (_, client) = world.open();
+    world.send(1, client, 1, &pattern(1, 300_000), Delivery::Ordered);
+    world.send(1, client, 2, &pattern(2, 300_000), Delivery::Unordered);
+    let now = world.now;
+    world.hosts[1]
+        .endpoint
+        .close(client, CloseCode::Normal, now);
+    world.run_to_ends();
+    assert_eq!(world.messages(0).len(), 2);
+    let last = world.hosts[0].said.last();
+    assert!(matches!(last, Some(Said::Closed(..))), "the end comes last");
+    world.assert_silent();
+}
+
+#[test]
+fn an_abort_is_told_and_counts_what_was_not_sent() {
+    let mut world = World::pair(10);
+    let (_, client) = world.open();
+    world.send(1, client, 1, &pattern(1, 5_000_000), Delivery::Ordered);
+    world.pass(Duration::from_millis(1));
+    let now = world.now;
+    world.hosts[1].endpoint.abort(client, now);
+    world.run_to_ends();
+    assert_eq!(world.end(0), Some(SessionEnd::Reset));
+    let unsent = world.hosts[1].said.iter().find_map(|said| match said {
+        Said::Closed(_, _, unsent) => Some(*unsent),
+        _ => None,
+    });
+    assert!(unsent.is_some_and(|unsent| unsent > 0));
+    world.assert_silent();
+}
+
+#[test]
+fn a_receiver_without_memory_waits_and_goes_on() {
+    let (server, client) = world::configs();
+    let mut world = World::new(11);
+    let pools = ringway_buf::PoolsConfig {
+        budget_bytes: (1 << 20) + 300_000,
+        ..ringway_buf::PoolsConfig::default()
+    };
+    world.add_with(server, 11, pools);
+    world.add(client, 12);
+    let (_, client) = world.open();
+    let pools = std::rc::Rc::clone(&world.hosts[0].pools);
+    let hog: Vec<_> = std::iter::from_fn(|| pools.lease(4_096)).collect();
+    assert!(!hog.is_empty());
+    world.send(1, client, 1, b"waits", Delivery::Ordered);
+    world.pass(Duration::from_millis(50));
+    assert!(world.messages(0).is_empty() && world.ends(0).is_empty());
+    drop(hog);
+    assert!(world.run(Duration::from_secs(1), |world| world.messages(0).len() == 1));
+}
