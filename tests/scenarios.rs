@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use ringway::{CloseCode, Limits, SendError, kind};
+use ringway::{CloseCode, Limits, OpenError, SendError, kind};
 use world::{App, Pair, World, config, config_with, pattern};
 
 on_every_driver![
@@ -33,6 +33,7 @@ on_every_driver![
     a_datagram_needs_a_peer_and_a_size_that_fits,
     timers_fire_once_and_can_be_cancelled,
     more_connections_than_the_limit_are_refused,
+    more_listeners_than_the_limit_are_refused,
     a_refused_accept_closes_the_peer,
     large_messages_wait_for_memory_and_then_arrive,
     an_idle_connection_is_closed_after_its_time,
@@ -626,6 +627,27 @@ fn more_connections_than_the_limit_are_refused(world: World) {
     let first = pair.client.app.opened[0].0;
     pair.client.engine.context().close(first, CloseCode::Normal);
     pair.until("room again", |pair| pair.server.app.closed.len() == 1);
+    pair.connect_to(&address);
+}
+
+fn more_listeners_than_the_limit_are_refused(world: World) {
+    let limits = Limits {
+        listeners_max: 2,
+        ..Limits::default()
+    };
+    let mut pair = Pair::with(world, config(), config().limits(limits));
+    let addresses: Vec<_> = (0..3).map(|_| pair.world.address("tcp")).collect();
+    let server = &mut pair.server.engine;
+    let first = server.listen(&addresses[0]).unwrap();
+    server.listen(&addresses[1]).unwrap();
+    let refused = server.listen(&addresses[2]).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::TooMany { max: 2 }),
+        "{refused}"
+    );
+    server.unlisten(first);
+    let third = server.listen(&addresses[2]).unwrap();
+    let address = server.local_address(third).unwrap().to_string();
     pair.connect_to(&address);
 }
 

@@ -187,6 +187,7 @@ on_kernel_drivers![
     large_messages_by_lease_are_received_in_place,
     datagrams_in_flight_together_share_system_calls,
     eight_busy_connections_cost_no_memory,
+    four_hundred_busy_connections_cost_no_memory,
 ];
 
 fn the_counter_counts(_choice: DriverChoice) {
@@ -291,4 +292,14 @@ fn eight_busy_connections_cost_no_memory(choice: DriverChoice) {
         _ => cost.messages * 9 / 4,
     };
     assert!(cost.working <= bound, "{cost:?}\n{}", cost.text);
+}
+
+/// More connections than one submission queue takes sends.
+fn four_hundred_busy_connections_cost_no_memory(choice: DriverChoice) {
+    let mut bench = Bench::new(choice, Way::Echo, Way::Echo);
+    bench.connect("tcp", 400);
+    bench.begin(1, 64);
+    bench.run(400 * 100);
+    let cost = bench.run(400 * 100);
+    assert_eq!((cost.allocations, cost.copies), (0, 0), "{cost:?}");
 }

@@ -34,6 +34,7 @@ crate::on_kernel_drivers![
     an_acceptor_takes_links_and_closes_its_listener,
     connecting_fails_with_the_reason,
     many_links_come_and_go_at_the_limit_of_connections,
+    links_beyond_what_an_acceptor_holds_are_closed,
 ];
 
 /// The reason of a link that came to its end.
@@ -585,4 +586,28 @@ fn many_links_come_and_go_at_the_limit_of_connections(choice: DriverChoice) {
     }
     server.stop();
     assert!(accepting.join().unwrap() >= done);
+}
+
+fn links_beyond_what_an_acceptor_holds_are_closed(choice: DriverChoice) {
+    const HELD: u64 = 256;
+    let (server, client) = (Host::links(choice), Host::links(choice));
+    let (mut acceptor, address) = server.listen();
+    // One after the other, so that they reach the acceptor in this order.
+    let mut links: Vec<_> = (0..HELD + 4)
+        .map(|_| client.handle.connect_wait(&address).unwrap())
+        .collect();
+    for mut beyond in links.drain(HELD as usize..) {
+        let ended = end(beyond.recv_wait().map(drop).unwrap_err());
+        assert!(matches!(ended, CloseReason::Peer(_)), "{ended:?}");
+    }
+    for (turn, near) in links.iter_mut().enumerate() {
+        near.send_wait(numbered(turn as u64, 8)).unwrap();
+        let mut far = acceptor.accept_wait().unwrap();
+        assert_eq!(number(&far.recv_wait().unwrap().body), turn as u64);
+    }
+    // There is room again.
+    let mut near = client.handle.connect_wait(&address).unwrap();
+    near.send_wait(numbered(HELD, 8)).unwrap();
+    let mut far = acceptor.accept_wait().unwrap();
+    assert_eq!(number(&far.recv_wait().unwrap().body), HELD);
 }

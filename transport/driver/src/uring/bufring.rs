@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! 1. every bid is *provided* (the kernel may write its slot; this file owns the slot), *out* (its completion
-//!    is being handled) or *vacant* (no memory for it now);
+//!    is being handled), *vacant* (no memory for it now) or *resting* (not needed now);
 //! 2. a provided slot is empty and unshared in its spare room, and nobody here looks at it;
 //! 3. the entries and the provided slots are freed only after the ring of buffers was unregistered, and leaked
 //!    if that can't be known (`Slots::leak`).
@@ -28,9 +28,12 @@ use super::sys::Pages;
 pub(super) const SLOT_BYTES: usize = 16 * 1024;
 /// A slot of which slices are held goes on behind them as long as this much room is left.
 const SLOT_SPARE_MIN: usize = 8 * 1024;
-/// Slots provided at first; the number doubles whenever a receive finds none. Fewer slots stay warmer: the
-/// kernel takes them in turn.
+/// Slots provided at first and at least. The number doubles whenever a receive finds none, and halves when half
+/// of them were not used for [`EBB_RECEIVES`]: the kernel takes them in turn, so that each one more is one more
+/// cold one. A thousand connections that open together need hundreds, a thousand busy ones less than a hundred.
 const SLOTS_FIRST: u16 = 64;
+/// Receives after which the number of slots is reviewed: each of a thousand slots was used several times.
+const EBB_RECEIVES: u32 = 8192;
 /// The one buffer group of a driver.
 pub(super) const GROUP: u16 = 0;
 
@@ -89,6 +92,13 @@ pub(super) struct Slots {
     slots: Vec<Option<RecvBuffer>>,
     /// Bids without memory.
     vacant: Vec<u16>,
+    /// Bids that are not needed now.
+    resting: Vec<u16>,
+    /// How many more shall rest, as they come back.
+    ebbing: usize,
+    /// Receives since the number was reviewed, and the fewest provided slots meanwhile.
+    receives: u32,
+    provided_min: usize,
     /// How many bids are provided.
     provided: usize,
     /// How many bids there are, and may be.
@@ -110,6 +120,10 @@ impl Slots {
             entries,
             slots,
             vacant,
+            resting: Vec::with_capacity(usize::from(max)),
+            ebbing: 0,
+            receives: 0,
+            provided_min: 0,
             provided: 0,
             bids: 0,
             max,
@@ -133,11 +147,37 @@ impl Slots {
     pub(super) fn take(&mut self, bid: u16) -> Option<RecvBuffer> {
         let slot = self.slots.get_mut(usize::from(bid))?.take()?;
         self.provided -= 1;
+        self.provided_min = self.provided_min.min(self.provided);
+        self.receives += 1;
+        if self.receives == EBB_RECEIVES {
+            self.review();
+        }
         Some(slot)
+    }
+
+    /// Half of the slots were not needed: so many shall rest.
+    fn review(&mut self) {
+        let circulating = usize::from(self.bids) - self.resting.len();
+        let spare = circulating - usize::from(SLOTS_FIRST).min(circulating);
+        self.ebbing = if self.provided_min > circulating / 2 {
+            spare.min(circulating / 2)
+        } else {
+            0
+        };
+        self.receives = 0;
+        self.provided_min = self.provided;
     }
 
     /// Puts memory back under `bid`: what is left of `slot`, or a fresh one.
     pub(super) fn recycle(&mut self, bid: u16, slot: Option<RecvBuffer>, pools: &Pools) {
+        if self.ebbing > 0 {
+            self.ebbing -= 1;
+            self.resting.push(bid);
+            if let Some(Ok(lease)) = slot.map(RecvBuffer::try_into_lease) {
+                pools.give(lease);
+            }
+            return;
+        }
         let usable = slot.and_then(|mut slot| slot.restart(0, SLOT_SPARE_MIN).then_some(slot));
         match usable.or_else(|| pools.lease(SLOT_BYTES).map(ringway_buf::Lease::into_recv)) {
             Some(slot) => self.provide(bid, slot),
@@ -166,7 +206,15 @@ impl Slots {
 
     /// Doubles the number of slots, up to the maximum; called when a receive found none.
     pub(super) fn grow(&mut self, pools: &Pools) {
-        self.add(self.bids.saturating_mul(2).min(self.max));
+        self.ebbing = 0;
+        self.provided_min = 0;
+        let circulating = usize::from(self.bids) - self.resting.len();
+        let woken = self.resting.len().saturating_sub(circulating);
+        self.vacant.extend(self.resting.drain(woken..));
+        if self.resting.is_empty() {
+            let double = u16::try_from(2 * circulating).unwrap_or(u16::MAX);
+            self.add(double.max(self.bids).min(self.max));
+        }
         self.refill(pools);
     }
 
@@ -189,5 +237,93 @@ impl Slots {
         debug_assert!(place.is_none(), "a bid is provided once");
         *place = Some(slot);
         self.provided += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_buf::PoolsConfig;
+
+    use super::super::ring::{Completion, Entry};
+    use super::*;
+    use crate::{DriverStats, Park};
+
+    /// A ring that knows nothing: the slots themselves are looked at.
+    struct Blank;
+
+    impl Ring for Blank {
+        unsafe fn push(&mut self, _entry: &Entry) -> bool {
+            false
+        }
+
+        fn queued(&mut self) -> u32 {
+            0
+        }
+
+        fn attention(&mut self) -> bool {
+            false
+        }
+
+        fn overflowed(&mut self) -> bool {
+            false
+        }
+
+        fn enter(&mut self, _park: Park, _stats: &mut DriverStats) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn next(&mut self) -> Option<Completion> {
+            None
+        }
+
+        unsafe fn register_buffers(&mut self, _: u64, _: u16, _: u16) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unregister_buffers(&mut self, _group: u16) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Receives `rounds` times into `at_once` slots that are out together.
+    fn receive(slots: &mut Slots, pools: &Pools, at_once: usize, rounds: u32) {
+        for _ in 0..rounds {
+            let out: Vec<_> = (0..slots.max)
+                .filter_map(|bid| Some((bid, slots.take(bid)?)))
+                .take(at_once)
+                .collect();
+            assert_eq!(out.len(), at_once, "there were enough");
+            for (bid, slot) in out {
+                slots.recycle(bid, Some(slot), pools);
+            }
+        }
+    }
+
+    #[test]
+    fn slots_that_a_burst_needed_rest_afterwards_and_come_back_with_the_next() {
+        let pools = Pools::new(PoolsConfig::default());
+        let mut slots = Slots::new(&mut Blank, 512, &pools).unwrap();
+        let first = usize::from(SLOTS_FIRST);
+        assert_eq!(slots.provided(), first);
+        for _ in 0..4 {
+            slots.grow(&pools);
+        }
+        assert_eq!(slots.provided(), 512, "and no more than the most");
+        let used = pools.budget().used();
+        // Ten at once: each review halves the number, down to the first one.
+        receive(&mut slots, &pools, 10, 5 * EBB_RECEIVES / 10);
+        assert_eq!(
+            (slots.provided(), slots.resting.len()),
+            (first, 512 - first)
+        );
+        assert!(pools.budget().used() <= used, "their memory went back");
+        // More than half of them at once: all stay.
+        receive(&mut slots, &pools, first / 2 + 1, EBB_RECEIVES / 10);
+        assert_eq!(slots.provided(), first);
+        for provided in [128, 256, 512, 512] {
+            slots.grow(&pools);
+            assert_eq!(slots.provided(), provided);
+            assert!(!slots.lacking());
+        }
     }
 }
