@@ -73,6 +73,36 @@ fn a_parked_driver_is_woken_by_data_deadline_and_waker() {
     b.driver.poll(Park::Until(None), &mut b.sink);
 }
 
+#[test]
+fn far_deadlines_share_one_alarm_and_near_ones_are_kept() {
+    let (mut a, mut b) = nodes();
+    let (near, far) = pair(&mut a, &mut b, "tcp://127.0.0.1:0");
+    // Sets the alarm, by a sleep that ends at once.
+    let start = b.driver.now();
+    let alarm = start + Duration::from_millis(150);
+    b.driver.waker().wake();
+    b.driver.poll(Park::Until(Some(alarm)), &mut b.sink);
+    // A nearer deadline is met in spite of it, and a later one too, although the alarm comes first.
+    let sleep_until = |b: &mut Node, deadline| {
+        while b.driver.now() < deadline {
+            b.driver.poll(Park::Until(Some(deadline)), &mut b.sink);
+        }
+    };
+    sleep_until(&mut b, start + Duration::from_millis(10));
+    sleep_until(&mut b, start + Duration::from_millis(300));
+    // Messages still end a sleep whose deadline is hours away.
+    for round in 1..=20 {
+        a.send(near, b"x");
+        a.flush();
+        while b.received(far).len() < round {
+            let hours = b.driver.now() + Duration::from_secs(7200);
+            b.driver.poll(Park::Until(Some(hours)), &mut b.sink);
+        }
+    }
+    assert_eq!(b.driver.stats().stale, 0);
+    assert!(b.driver.shutdown(Duration::from_secs(2)), "alarm and all");
+}
+
 /// Sends `bytes` from one socket and turns both until the other has them.
 fn pass(from: &mut Node, source: SocketId, to: &mut Node, target: SocketId, bytes: &[u8]) {
     let before = to.sink.of(target).count;

@@ -116,6 +116,8 @@ pub struct Uring<R: Ring = KernelRing> {
     batch: RecvBatch,
     sender: SendBatch,
     wakeup: Wakeup,
+    /// When the alarm in flight goes off.
+    alarm: Option<Instant>,
     pools: SharedPools,
     capabilities: Capabilities,
     stats: DriverStats,

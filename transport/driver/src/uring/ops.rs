@@ -18,9 +18,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use io_uring::types::Fd;
+use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{opcode, squeue};
-use ringway_buf::{Chain, Id, RecvBuffer, Segment, Table};
+use ringway_buf::{Chain, Id, Instant, RecvBuffer, Segment, Table};
 
 use super::bufring::GROUP;
 use super::ring::{Completion, Entry, Ring};
@@ -36,6 +36,8 @@ const SPARE_MAX: usize = 4096;
 const SPARE_VECTORS_MAX: usize = 256;
 /// `IORING_RECVSEND_POLL_FIRST`: don't try, wait for readiness.
 const POLL_FIRST: u16 = 1;
+/// Whose the wake-up and the alarm are.
+pub(super) const NOBODY: SocketId = SocketId(Id::from_parts(u32::MAX, 0));
 /// Generations as far as they travel.
 const GENERATION_MASK: u32 = (1 << 28) - 1;
 
@@ -51,6 +53,7 @@ pub(super) enum Kind {
     Send = 6,
     Wake = 7,
     Cancel = 8,
+    Alarm = 9,
 }
 
 impl Kind {
@@ -64,6 +67,7 @@ impl Kind {
             6 => Self::Send,
             7 => Self::Wake,
             8 => Self::Cancel,
+            9 => Self::Alarm,
             _ => return None,
         })
     }
@@ -72,7 +76,7 @@ impl Kind {
 /// An operation in flight and what it owns.
 #[derive(Debug)]
 pub(super) struct Op {
-    /// Whose it is; meaningless for the wake-up.
+    /// Whose it is; meaningless for the wake-up and the alarm.
     pub(super) socket: SocketId,
     pub(super) work: Work,
 }
@@ -94,6 +98,9 @@ pub(super) enum Work {
     Send(Box<Outgoing>),
     /// Waits for the eventfd; again and again.
     Wake,
+    /// Waits for an instant.
+    #[expect(dead_code, reason = "kept for the kernel, which reads it")]
+    Alarm(Box<Timespec>),
 }
 
 impl Work {
@@ -106,6 +113,7 @@ impl Work {
             Self::PollOut => Kind::PollOut,
             Self::Send(_) => Kind::Send,
             Self::Wake => Kind::Wake,
+            Self::Alarm(_) => Kind::Alarm,
         }
     }
 }
@@ -209,7 +217,7 @@ pub(super) struct Flight<R> {
 impl<R: Ring> Flight<R> {
     /// Nothing in flight yet, for a driver of at most `sockets` sockets.
     pub(super) fn new(ring: R, sockets: usize) -> Self {
-        let max = sockets.saturating_mul(2).saturating_add(1);
+        let max = sockets.saturating_mul(2).saturating_add(2);
         Self {
             ring,
             table: Table::new(max),
@@ -279,6 +287,18 @@ impl<R: Ring> Flight<R> {
             work,
             opcode::PollAdd::new(Fd(fd), events).multi(multi).build(),
         )
+    }
+
+    /// Completes at `at`.
+    pub(super) fn alarm(&mut self, at: Instant) {
+        let (seconds, nanos) = (at.as_nanos() / 1_000_000_000, at.as_nanos() % 1_000_000_000);
+        #[expect(clippy::cast_possible_truncation, reason = "below a billion")]
+        let time = Timespec::new().sec(seconds).nsec(nanos as u32);
+        let time = Box::new(time);
+        let entry = opcode::Timeout::new(&raw const *time)
+            .flags(TimeoutFlags::ABS)
+            .build();
+        self.start(NOBODY, Work::Alarm(time), entry);
     }
 
     /// Starts sending the front of `queue`. `blocked` says that the socket just had no room.
@@ -449,7 +469,7 @@ impl<R: Ring> Flight<R> {
         let kind = work.kind();
         let Ok(id) = self.table.insert(Op { socket, work }) else {
             unreachable!(
-                "two operations per socket and one for the wake-up: the slab holds them all"
+                "two operations per socket, the wake-up and the alarm: the slab holds them all"
             )
         };
         self.push(entry.user_data(user_data(kind, id)));

@@ -21,7 +21,7 @@ use ringway_buf::Instant;
 
 use super::Uring;
 use super::hot::HOT_MAX;
-use super::ops::{Found, Work};
+use super::ops::{Found, NOBODY, Work};
 use super::ring::{Completion, Ring};
 use super::socket::{Phase, Role};
 use crate::counted::Counted;
@@ -33,6 +33,8 @@ const COMPLETIONS_MAX: usize = 1024;
 const SKIPS_MAX: u32 = 3;
 /// Rounds of one park that end without an event for the engine: internal completions only.
 const ROUNDS_MAX: usize = 16;
+/// Deadlines at least this far away ride on an alarm that outlives the sleep.
+const ALARM_MIN: Duration = Duration::from_millis(100);
 /// The longest sleep while memory is lacking: it may be freed by another thread, which tells nobody.
 const SHORT_PARK: Duration = Duration::from_millis(1);
 
@@ -124,14 +126,16 @@ impl<R: Ring> Uring<R> {
                 break;
             }
             let deadline = self.cap(deadline);
-            if deadline.is_some_and(|deadline| deadline <= Instant::monotonic()) {
+            let now = Instant::monotonic();
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 self.enter(Park::No);
                 self.drain(sink);
                 self.attend_noted(true, sink);
                 break;
             }
             self.stats.parks += 1;
-            self.enter(Park::Until(deadline));
+            let limit = deadline.filter(|deadline| !self.is_covered(*deadline, now));
+            self.enter(Park::Until(limit));
             sink.woke(Instant::monotonic());
             self.drain(sink);
             self.attend_noted(true, sink);
@@ -145,6 +149,20 @@ impl<R: Ring> Uring<R> {
         self.wakeup.rung = false;
         self.stats.empty_polls += u64::from(sink.events == 0);
         self.hot.forget_seen();
+    }
+
+    /// Whether the alarm ends a sleep in time for `deadline`, so that it needs no timer of its own. Sets the
+    /// alarm if there is none and the deadline is far.
+    ///
+    /// A limit of `enter` is a kernel timer, started before each sleep and cancelled after it, when somebody
+    /// waits for our answer. Between messages deadlines are seconds away and move on all the time, so one timer
+    /// that stays from sleep to sleep does for hundreds of them; what it costs is a sleep cut short now and then.
+    fn is_covered(&mut self, deadline: Instant, now: Instant) -> bool {
+        if self.alarm.is_none() && deadline >= now + ALARM_MIN {
+            self.alarm = Some(deadline);
+            self.flight.alarm(deadline);
+        }
+        self.alarm.is_some_and(|alarm| alarm <= deadline)
     }
 
     /// Hot sockets are not looked at while the driver sleeps: the ring does it.
@@ -221,7 +239,7 @@ impl<R: Ring> Uring<R> {
                 Work::Recv { multi } => self.on_recv(id, completion, multi, sink),
                 Work::PollIn => self.on_readable(id, completion.result, sink),
                 Work::Wake => self.wakeup.rung = true,
-                Work::Directed { .. } | Work::PollOut | Work::Send(_) => {}
+                Work::Directed { .. } | Work::PollOut | Work::Send(_) | Work::Alarm(_) => {}
             }
         } else {
             self.land(op, completion, sink);
@@ -234,12 +252,13 @@ impl<R: Ring> Uring<R> {
             return;
         };
         let (id, result) = (op.socket, completion.result);
-        let alive = self.sockets.get(id.0).is_some() || matches!(op.work, Work::Wake);
+        let alive =
+            self.sockets.get(id.0).is_some() || matches!(op.work, Work::Wake | Work::Alarm(_));
         debug_assert!(alive, "a socket outlives its operations");
         if let Some(socket) = self.sockets.get_mut(id.0) {
             match op.work {
                 Work::Send(_) | Work::PollOut => socket.output = None,
-                Work::Wake => {}
+                Work::Wake | Work::Alarm(_) => {}
                 _ => socket.input = None,
             }
         }
@@ -255,6 +274,10 @@ impl<R: Ring> Uring<R> {
             Work::Wake => {
                 self.wakeup.rung = true;
                 self.listen_for_wakes();
+                return;
+            }
+            Work::Alarm(_) => {
+                self.alarm = None;
                 return;
             }
         }
@@ -277,8 +300,7 @@ impl<R: Ring> Uring<R> {
 
     /// Polls the eventfd.
     pub(super) fn listen_for_wakes(&mut self) {
-        let nobody = SocketId(ringway_buf::Id::from_parts(u32::MAX, 0));
-        self.flight.poll(self.wakeup.raw_fd(), nobody, Work::Wake);
+        self.flight.poll(self.wakeup.raw_fd(), NOBODY, Work::Wake);
     }
 
     /// Looks after sockets that a command or an ending operation left in an unfinished state.

@@ -245,6 +245,7 @@ impl<R: Ring> Uring<R> {
             batch: RecvBatch::new(),
             sender: SendBatch::new(udp_gso),
             wakeup,
+            alarm: None,
             pools,
             capabilities,
             stats: DriverStats::default(),
