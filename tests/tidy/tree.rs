@@ -8,7 +8,7 @@ use std::{fs, io};
 const SKIPPED: &[&str] = &[".git", "target", "corpus", "artifacts", "__pycache__"];
 /// Endings of the files that rules look at; files without an ending are read too.
 const TEXT: &[&str] = &[
-    "c", "cpp", "h", "hpp", "html", "md", "proto", "py", "rs", "sh", "toml", "txt",
+    "c", "cpp", "h", "hpp", "html", "md", "proto", "py", "rs", "sh", "toml", "txt", "svg", "jsonl",
 ];
 
 /// Files by their path from the root, with `/` between the parts.
