@@ -235,6 +235,7 @@ impl Callee {
     }
 
     /// A stream begins, or a large request.
+    #[cold]
     fn stream_opens<'a>(
         &mut self,
         out: &mut impl Outlet,

@@ -80,11 +80,21 @@ pub struct Answer {
 impl Answer {
     /// A call that this side ended.
     #[must_use]
+    #[inline]
     pub fn of(status: Status) -> Self {
         Self {
             status,
             metadata: Box::default(),
             message: None,
+        }
+    }
+
+    /// A call that went well, without metadata.
+    #[inline]
+    pub(crate) fn plain(message: Slice) -> Self {
+        Self {
+            message: Some(message),
+            ..Self::of(Status::OK)
         }
     }
 

@@ -279,21 +279,27 @@ impl Clients {
                 metadata,
                 message,
             } => {
-                let status = if status.is_ok() {
-                    Status::OK
-                } else {
-                    status.to_status()
-                };
-                let answer = Answer {
-                    status,
-                    metadata: metadata.bytes().into(),
-                    message: message.map(ringway_call::Payload::into_slice),
-                };
                 let Some(session) = self.sessions.find(connection) else {
                     return;
                 };
-                let waiter = session.take_waiter(call);
-                self.ended(cx, CallKey { connection, call }, waiter, answer);
+                let (key, waiter) = (CallKey { connection, call }, session.take_waiter(call));
+                let is_plain = status.is_ok() && metadata.bytes().is_empty();
+                let message = message.map(ringway_call::Payload::into_slice);
+                let answer = match (message, &waiter) {
+                    (Some(message), Waiter::Owner) if is_plain => {
+                        return self.inbox.push_back((key, Happening::Answered(message)));
+                    }
+                    (message, _) => Answer {
+                        status: if status.is_ok() {
+                            Status::OK
+                        } else {
+                            status.to_status()
+                        },
+                        metadata: metadata.bytes().into(),
+                        message,
+                    },
+                };
+                self.ended(cx, key, waiter, answer);
             }
             CallerEvent::Message {
                 call,
@@ -320,10 +326,12 @@ impl Clients {
     }
 
     /// A call is over: tells whoever waits for it.
-    #[inline]
     fn ended(&mut self, cx: &mut Context<'_>, key: CallKey, waiter: Waiter, answer: Answer) {
         match waiter {
-            Waiter::Owner => self.inbox.push_back((key, Happening::Ended(answer))),
+            Waiter::Owner => {
+                let happening = Happening::Ended(Box::new(answer));
+                self.inbox.push_back((key, happening));
+            }
             Waiter::Then(then) => then.run(cx, answer),
             Waiter::Remote(request) => request.end(answer),
             Waiter::Nobody => {}

@@ -347,7 +347,8 @@ impl InlineChannel {
     pub fn finish(&mut self, key: CallKey) -> Answer {
         loop {
             match self.next_of(key) {
-                Ok(Happening::Ended(answer)) => return answer,
+                Ok(Happening::Answered(message)) => return Answer::plain(message),
+                Ok(Happening::Ended(answer)) => return *answer,
                 Ok(Happening::Message(_, cost)) => self.granted(key, cost),
                 Ok(Happening::Writable) => {}
                 Err(status) => return Answer::of(status),
@@ -374,7 +375,10 @@ impl InlineChannel {
     pub fn next_answer(&mut self) -> Option<(CallKey, Answer)> {
         loop {
             match self.node.clients().next()? {
-                (key, Happening::Ended(answer)) => return Some((key, answer)),
+                (key, Happening::Answered(message)) => {
+                    return Some((key, Answer::plain(message)));
+                }
+                (key, Happening::Ended(answer)) => return Some((key, *answer)),
                 (key, Happening::Message(_, cost)) => self.granted(key, cost),
                 (_, Happening::Writable) => {}
             }
@@ -477,7 +481,8 @@ impl InlineChannel {
                     self.granted(key, cost);
                     return Ok(message);
                 }
-                Ok(Happening::Ended(answer)) => return Err(answer),
+                Ok(Happening::Answered(message)) => return Err(Answer::plain(message)),
+                Ok(Happening::Ended(answer)) => return Err(*answer),
                 Ok(Happening::Writable) => {}
                 Err(status) => return Err(Answer::of(status)),
             }

@@ -59,7 +59,10 @@ pub struct Target(Id);
 pub(crate) enum Happening {
     Message(Slice, u32),
     Writable,
-    Ended(Answer),
+    /// The usual end: it went well, with a message and without metadata. Small, because it is moved twice.
+    Answered(Slice),
+    /// Any other end.
+    Ended(Box<Answer>),
 }
 
 /// All outgoing connections of one engine.
