@@ -12,6 +12,7 @@ use crate::node::session::Session;
 use crate::outlet::Line;
 use crate::reply::{Coded, NO_METADATA};
 use crate::service::Method;
+use crate::stats::Began;
 use crate::stream::Streams;
 use crate::worker::overloaded;
 
@@ -27,8 +28,7 @@ pub(crate) struct Site<'a> {
     pub(crate) route: &'static Method,
     pub(crate) now: Instant,
     pub(crate) deadline: Option<Instant>,
-    /// When the handler started, if statistics are on.
-    pub(crate) began: Instant,
+    pub(crate) began: Began,
     pub(crate) one_way: bool,
 }
 

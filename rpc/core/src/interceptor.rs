@@ -14,7 +14,8 @@ pub trait Interceptor {
     /// The status that the client gets.
     fn before(&mut self, call: &CallInfo<'_>) -> Result<(), Status>;
 
-    /// The call has ended with `code`.
+    /// A call that this let pass has ended with `code`; also when its connection is gone (UNAVAILABLE), or when an
+    /// interceptor behind this one refused it. Exactly once for each.
     fn ended(&mut self, method: &'static crate::Method, code: Code) {
         let _ = (method, code);
     }
@@ -31,7 +32,19 @@ pub(crate) struct Chain(pub(crate) Vec<Box<dyn Interceptor>>);
 
 impl Interceptor for Chain {
     fn before(&mut self, call: &CallInfo<'_>) -> Result<(), Status> {
-        self.0.iter_mut().try_for_each(|each| each.before(call))
+        for at in 0..self.0.len() {
+            let Some(each) = self.0.get_mut(at) else {
+                break;
+            };
+            if let Err(status) = each.before(call) {
+                // Those in front had let it pass.
+                for earlier in self.0.iter_mut().take(at) {
+                    earlier.ended(call.method(), status.code);
+                }
+                return Err(status);
+            }
+        }
+        Ok(())
     }
 
     fn ended(&mut self, method: &'static crate::Method, code: Code) {

@@ -41,6 +41,11 @@ impl Default for ServerLimits {
 
 impl ServerLimits {
     pub(crate) fn check(&self) -> Result<(), BuildError> {
+        self.call.check().map_err(|error| BuildError::Limit {
+            field: error.field,
+            min: error.min.into(),
+            max: error.max.into(),
+        })?;
         let count = |field, given: usize, max: usize| {
             if (1..=max).contains(&given) {
                 Ok(())

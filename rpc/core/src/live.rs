@@ -6,7 +6,7 @@ use core::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringway_buf::{Id, Instant, Table};
+use ringway_buf::{Id, Table};
 use ringway_call::{CallId, Status};
 use ringway_engine::ConnectionId;
 
@@ -17,7 +17,7 @@ use crate::interceptor::Interceptor;
 use crate::limits::ServerLimits;
 use crate::service::Method;
 use crate::stage::Local;
-use crate::stats::Stats;
+use crate::stats::{Began, Stats};
 use crate::stream::Streams;
 use crate::worker::Job;
 
@@ -54,8 +54,7 @@ pub(crate) struct Live {
     pub(crate) route: &'static Method,
     pub(crate) work: Work,
     pub(crate) streams: Option<Rc<Streams>>,
-    /// When its handler started, if statistics are on.
-    pub(crate) began: Instant,
+    pub(crate) began: Began,
     pub(crate) one_way: bool,
     /// The handler is done; the end goes out behind what is unsent.
     pub(crate) finishing: bool,

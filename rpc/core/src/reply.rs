@@ -5,8 +5,9 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::time::Duration;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use ringway_buf::{Id, Instant, Slice};
 use ringway_call::{Body, CallId, Code, Status};
@@ -22,7 +23,7 @@ use crate::context::CallInfo;
 use crate::executor::Bell;
 use crate::live::Work;
 use crate::service::Methods;
-use crate::stage::{Local, RemoteAnswer, Wish};
+use crate::stage::{Local, RemoteAnswer, RemoteAnswers, Wish};
 use crate::worker::{self, Job};
 
 /// The call as a plain function sees it.
@@ -190,11 +191,13 @@ impl<T: 'static> Reply<'_, T> {
         let call = self.site.keep(Work::Job(job.clone()), None)?;
         let answers = Arc::clone(&local.remote);
         let (bell, coder) = (Arc::clone(&local.bell), self.coder);
+        let since = Instant::monotonic();
         let submitted = workers.submit(job, move |job| {
+            let waited = Instant::monotonic() - since;
             let result = job.and_then(|job| {
                 worker::guarded(job, |job| handler(job).map(|value| encode(coder, &value)))
             });
-            post(&answers, &bell, call, result);
+            post(&answers, &bell, call, waited, result);
         });
         if let Err(status) = submitted {
             self.site.forget(call);
@@ -212,10 +215,10 @@ fn encode<T: ?Sized>(coder: Coder<T>, value: &T) -> Vec<u8> {
     bytes
 }
 
-fn post(answers: &Mutex<Vec<(Id, RemoteAnswer)>>, bell: &Bell, call: Id, answer: RemoteAnswer) {
+fn post(answers: &RemoteAnswers, bell: &Bell, call: Id, waited: Duration, answer: RemoteAnswer) {
     // Pushing leaves the vector whole, whatever happens.
     let mut all = answers.lock().unwrap_or_else(PoisonError::into_inner);
-    all.push((call, answer));
+    all.push((call, waited, answer));
     drop(all);
     bell.ring();
 }
@@ -352,7 +355,7 @@ impl<T: ?Sized> Drop for Deferred<T> {
 
 /// An answer that may be given from any thread. Dropping it ends the call with INTERNAL.
 pub struct RemoteReply<T: ?Sized> {
-    answers: Arc<Mutex<Vec<(Id, RemoteAnswer)>>>,
+    answers: Arc<RemoteAnswers>,
     bell: Arc<Bell>,
     call: Id,
     coder: Coder<T>,
@@ -374,6 +377,7 @@ impl<T: ?Sized> RemoteReply<T> {
             &self.answers,
             &self.bell,
             self.call,
+            Duration::ZERO,
             Ok(encode(self.coder, value)),
         );
     }
@@ -381,14 +385,16 @@ impl<T: ?Sized> RemoteReply<T> {
     /// Ends the call with a status.
     pub fn fail(mut self, status: Status) {
         self.answered = true;
-        post(&self.answers, &self.bell, self.call, Err(status));
+        let waited = Duration::ZERO;
+        post(&self.answers, &self.bell, self.call, waited, Err(status));
     }
 }
 
 impl<T: ?Sized> Drop for RemoteReply<T> {
     fn drop(&mut self) {
         if !self.answered {
-            post(&self.answers, &self.bell, self.call, Err(dropped()));
+            let waited = Duration::ZERO;
+            post(&self.answers, &self.bell, self.call, waited, Err(dropped()));
         }
     }
 }

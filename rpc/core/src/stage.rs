@@ -10,6 +10,7 @@
 
 use core::cell::{Cell, OnceCell, RefCell};
 use core::ops::Range;
+use core::time::Duration;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -41,6 +42,9 @@ pub(crate) enum Content {
 
 /// An answer that was made on another thread.
 pub(crate) type RemoteAnswer = Result<Vec<u8>, Status>;
+
+/// Answers on their way to their engine, and how long each had waited for a worker.
+pub(crate) type RemoteAnswers = Mutex<Vec<(Id, Duration, RemoteAnswer)>>;
 
 /// What a handler's end wants.
 #[derive(Debug)]
@@ -82,7 +86,7 @@ pub(crate) struct Local {
     /// Servers that handlers named.
     channels: RefCell<Vec<(Box<str>, Channel)>>,
     /// Answers from other threads; one for each remote reply at most.
-    pub(crate) remote: Arc<Mutex<Vec<(Id, RemoteAnswer)>>>,
+    pub(crate) remote: Arc<RemoteAnswers>,
 }
 
 impl Local {

@@ -4,7 +4,10 @@
 //! one. Times are read only when statistics are on: two readings of the clock per call.
 //!
 //! What the times mean: `wire` from the first frame of a call until its request is complete (0 for one frame);
-//! `queue` from there until the handler starts (the turn, a worker's queue); `handler` until the answer is written.
+//! `queue` from there until the handler starts (the turn, and the workers' queue for [`Reply::blocking`]); `handler`
+//! until the answer is written.
+//!
+//! [`Reply::blocking`]: crate::Reply::blocking
 
 use core::fmt;
 use core::time::Duration;
@@ -22,7 +25,7 @@ const TIME_NS_MAX: u64 = 60_000_000_000;
 /// Significant digits: 1 % is finer than what differs between two runs, and takes 20 KiB a histogram.
 const DIGITS: u8 = 2;
 /// More than this between the turn's clock and the system's: the clock is a simulated one, and nothing waits.
-const WAIT_NS_MAX: u64 = 60_000_000_000;
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Times of one kind, in nanoseconds.
 #[derive(Clone)]
@@ -177,6 +180,28 @@ impl StatsReader {
     }
 }
 
+/// When a call's handler started, and how long it had waited for that. Meaningless while statistics are off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Began {
+    at: Instant,
+    queued: Duration,
+}
+
+impl Began {
+    pub(crate) const OFF: Self = Self {
+        at: Instant::ZERO,
+        queued: Duration::ZERO,
+    };
+
+    /// It waited for a worker first.
+    pub(crate) fn later(self, waited: Duration) -> Self {
+        Self {
+            at: self.at + waited,
+            queued: self.queued + waited,
+        }
+    }
+}
+
 /// One thread's own figures.
 #[derive(Debug)]
 pub(crate) struct Stats {
@@ -210,17 +235,18 @@ impl Stats {
         }
     }
 
-    /// A call's request is complete and its handler starts; returns the time for [`ended`](Self::ended).
-    pub(crate) fn started(&mut self, method: u32, turn: Instant, first: Instant) -> Instant {
-        let now = Instant::monotonic();
+    /// A call whose first frame came at `first` is complete in this turn, and its handler starts.
+    pub(crate) fn started(&mut self, method: u32, turn: Instant, first: Instant) -> Began {
+        let at = Instant::monotonic();
         if let Some(stats) = self.methods.get_mut(method as usize) {
             stats.started += 1;
-            let waited = now.as_nanos().saturating_sub(turn.as_nanos());
-            let waited = if waited > WAIT_NS_MAX { 0 } else { waited };
-            record(&mut stats.queue, waited);
             record(&mut stats.wire, nanos(turn - first));
         }
-        now
+        let queued = match at - turn {
+            simulated if simulated > WAIT_MAX => Duration::ZERO,
+            queued => queued,
+        };
+        Began { at, queued }
     }
 
     /// A call was refused before its handler could start.
@@ -230,15 +256,16 @@ impl Stats {
         }
     }
 
-    /// A call that started at `began` was answered.
-    pub(crate) fn ended(&mut self, method: u32, began: Instant, code: Code) {
+    /// A call that started was answered.
+    pub(crate) fn ended(&mut self, method: u32, began: Began, code: Code) {
         let now = Instant::monotonic();
         if let Some(stats) = self.methods.get_mut(method as usize) {
             let code = usize::from(code.to_wire());
             if let Some(count) = stats.ended.get_mut(code) {
                 *count += 1;
             }
-            record(&mut stats.handler, nanos(now - began));
+            record(&mut stats.queue, nanos(began.queued));
+            record(&mut stats.handler, nanos(now - began.at));
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Opened<'a> {
     pub method: u32,
     /// Which sides stream.
     pub kind: Kind,
+    /// When its first frame came.
+    pub first: Instant,
     /// When the answer is of no use any more.
     pub deadline: Option<Instant>,
     /// 0 most urgent, 7 least.

@@ -20,6 +20,7 @@ struct Request<'a> {
     method: u32,
     kind: Kind,
     fields: OpenFields,
+    first: Instant,
     deadline: Instant,
     metadata: Metadata<'a>,
     payload: &'a [u8],
@@ -146,7 +147,7 @@ impl Callee {
             Err(Taken::Busy) => return Err(Violation::SlotBusy),
         }
         self.next_check = self.next_check.min(deadline);
-        match self.request(frame, fields, deadline) {
+        match self.request(frame, fields, deadline, now) {
             Ok(request) if request.kind == Kind::Unary && !head.has(flag::MORE) => {
                 self.whole_request(out, frame, request)
             }
@@ -168,6 +169,7 @@ impl Callee {
         frame: &Frame<'a>,
         fields: OpenFields,
         deadline: Instant,
+        now: Instant,
     ) -> Result<Request<'a>, Status> {
         let (method, kind) = match self.bound.get(frame.head.arg() as usize) {
             Some(Ok(bound)) => *bound,
@@ -192,6 +194,7 @@ impl Callee {
             method,
             kind,
             fields,
+            first: now,
             deadline,
             metadata,
             payload,
@@ -223,6 +226,7 @@ impl Callee {
             call: head.call(),
             method: request.method,
             kind: request.kind,
+            first: request.first,
             deadline: (request.deadline != Instant::MAX).then_some(request.deadline),
             priority: request.fields.priority.min(PRIORITY_MAX),
             attempt: request.fields.attempt,
@@ -266,6 +270,7 @@ impl Callee {
         slot.lane = lane;
         slot.opening = Some(Box::new(Opening {
             method: request.method,
+            since: request.first,
             attempt: fields.attempt,
             flags: head.flags,
             metadata: request.metadata.bytes().into(),
@@ -292,7 +297,7 @@ impl Callee {
             self.dropped += 1;
             return Ok(None);
         }
-        let Ok(request) = self.request(frame, fields, deadline) else {
+        let Ok(request) = self.request(frame, fields, deadline, now) else {
             self.dropped += 1;
             return self.idle(now);
         };
@@ -316,6 +321,7 @@ impl Callee {
             call: CallId::ONE_WAY,
             method: request.method,
             kind: request.kind,
+            first: now,
             deadline: (deadline != Instant::MAX).then_some(deadline),
             priority: fields.priority.min(PRIORITY_MAX),
             attempt: fields.attempt,
@@ -392,6 +398,7 @@ impl Callee {
             call,
             method: opening.method,
             kind: method_kind,
+            first: opening.since,
             deadline,
             priority,
             attempt: opening.attempt,

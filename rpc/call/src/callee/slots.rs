@@ -23,6 +23,7 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) method: u32,
+    pub(crate) since: Instant,
     pub(crate) attempt: u8,
     pub(crate) flags: u8,
     pub(crate) metadata: Box<[u8]>,

@@ -29,7 +29,7 @@ use crate::node::session::{Session, Sessions};
 use crate::outlet::{Line, Wire};
 use crate::service::Registry;
 use crate::stage::Local;
-use crate::stats::{Stats, StatsReader};
+use crate::stats::{Began, Stats, StatsReader};
 use crate::worker::{Workers, overloaded};
 
 /// Calls of one turn between two looks at the clock.
@@ -406,7 +406,7 @@ fn open(
         route: route.method,
         now,
         deadline: opened.deadline,
-        began: Instant::ZERO,
+        began: Began::OFF,
         one_way: opened.one_way,
     };
     if is_late {
@@ -418,7 +418,7 @@ fn open(
         return site.refuse(&status.not_started());
     }
     if let Some(stats) = &mut site.runtime.stats {
-        site.began = stats.started(opened.method, now, now);
+        site.began = stats.started(opened.method, now, opened.first);
     }
     // The call is made inside of the guard, where it is handed on: it is large, and moving it costs more than
     // making it. It is ended by its own destructor; the service is left in whatever state the panic left it.

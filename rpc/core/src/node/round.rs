@@ -191,6 +191,9 @@ impl Dispatch {
             if let Some(stats) = &mut self.runtime.stats {
                 stats.ended(live.method, live.began, Code::Unavailable);
             }
+            if let Some(interceptor) = &mut self.runtime.interceptor {
+                interceptor.ended(live.route, Code::Unavailable);
+            }
             end(live);
         }
     }
@@ -458,7 +461,10 @@ impl Dispatch {
                 Err(all) => mem::take(&mut **all),
             }
         };
-        for (id, answer) in remote {
+        for (id, waited, answer) in remote {
+            if let Some(live) = self.runtime.live.get_mut(id) {
+                live.began = live.began.later(waited);
+            }
             self.remote(wire, id, answer, now);
         }
         self.round(wire, now);

@@ -1,0 +1,233 @@
+//! The clients of one engine: connections that are made anew, drained, forgotten; what calls get meanwhile.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
+mod net;
+mod world;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use net::{CLIENT, Net};
+use ringway_call::{CallConfig, Code};
+use ringway_engine::Counter;
+use ringway_rpc::{
+    CallOptions, Deferred, IncomingCall, Kind, Method, Raw, Server, ServerBuilder, ServerLimits,
+    Service, ServiceInfo,
+};
+use world::World;
+
+static INFO: ServiceInfo = ServiceInfo {
+    name: "test.Plain",
+    methods: &[
+        Method::new("test.Plain/Echo", Kind::Unary, 0, 0),
+        Method::new("test.Plain/Defer", Kind::Unary, 0, 0),
+    ],
+    descriptors: &[],
+};
+const ECHO: u32 = 0;
+const DEFER: u32 = 1;
+
+#[derive(Clone, Default)]
+struct Plain {
+    echoed: Rc<Cell<u32>>,
+    deferred: Rc<RefCell<Vec<Deferred<[u8]>>>>,
+}
+
+impl Service for Plain {
+    fn info(&self) -> &'static ServiceInfo {
+        &INFO
+    }
+
+    fn call(&mut self, call: IncomingCall<'_, '_>) {
+        match u32::try_from(call.method()).unwrap() {
+            ECHO => call.inline::<Raw, [u8], [u8]>(|_call, request, reply| {
+                self.echoed.set(self.echoed.get() + 1);
+                reply.send(request)
+            }),
+            DEFER => call.inline::<Raw, [u8], [u8]>(|_call, _request, reply| {
+                let (deferred, replied) = reply.defer()?;
+                self.deferred.borrow_mut().push(deferred);
+                Ok(replied)
+            }),
+            _ => call.unimplemented(),
+        }
+    }
+}
+
+fn server(plain: &Plain) -> ServerBuilder {
+    Server::builder().service_here(plain.clone())
+}
+
+fn options() -> CallOptions<'static> {
+    CallOptions::default()
+}
+
+fn before_there_is_a_connection_calls_fail_at_once(world: World) {
+    let mut net = Net::new(world);
+    let (_, address) = net.serve(server(&Plain::default()));
+    let target = net.client(|clients, cx| clients.connect(cx, &address).unwrap());
+    net.client(|clients, cx| clients.bind(cx, target, INFO.methods).unwrap());
+    let status = net.start(target, ECHO, b"", &options()).unwrap_err();
+    assert_eq!((status.code, status.not_started), (Code::Unavailable, true));
+    let status = net.client(|clients, cx| {
+        let sent = clients.one_way(cx, target, ECHO, &options(), &b""[..]);
+        sent.unwrap_err()
+    });
+    assert_eq!((status.code, status.not_started), (Code::Unavailable, true));
+}
+
+fn one_way_calls_are_executed(world: World) {
+    let (mut net, plain) = (Net::new(world), Plain::default());
+    let (_, address) = net.serve(server(&plain));
+    let target = net.connect(&address, INFO.methods);
+    for _ in 0..10 {
+        net.client(|clients, cx| {
+            let sent = clients.one_way(cx, target, ECHO, &options(), &b"x"[..]);
+            sent.unwrap();
+        });
+    }
+    assert!(net.call(target, ECHO, b"last").status.is_ok());
+    assert_eq!(plain.echoed.get(), 11);
+}
+
+/// The server asks to go elsewhere: open calls are finished where they are, new ones go over a new connection.
+fn a_drained_connection_is_replaced(world: World) {
+    let (mut net, plain) = (Net::new(world), Plain::default());
+    let (at, address) = net.serve(server(&plain));
+    let target = net.connect(&address, INFO.methods);
+    let (held, _) = net.start(target, DEFER, b"", &options()).unwrap();
+    net.until("it runs", |_| plain.deferred.borrow().len() == 1);
+    let host = net.host(at);
+    host.node.drain(&mut host.engine.context());
+    net.until("there are two connections", |net| {
+        net.host(at).node.connections() == 2
+    });
+    net.until("calls go again", |net| {
+        net.client(|clients, _cx| clients.is_ready(target))
+    });
+    let answer = net.call(target, ECHO, b"new");
+    assert_eq!(answer.message.unwrap().bytes(), b"new");
+    plain.deferred.borrow_mut().pop().unwrap().send(b"old");
+    assert_eq!(net.end(held).message.unwrap().bytes(), b"old");
+    net.until("the old one is gone", |net| {
+        net.host(at).node.connections() == 1
+    });
+    assert!(net.call(target, ECHO, b"x").status.is_ok());
+}
+
+fn a_server_that_is_forgotten_is_let_go(world: World) {
+    let (mut net, plain) = (Net::new(world), Plain::default());
+    let (at, address) = net.serve(server(&plain));
+    let target = net.connect(&address, INFO.methods);
+    let (held, _) = net.start(target, DEFER, b"", &options()).unwrap();
+    net.until("it runs", |_| plain.deferred.borrow().len() == 1);
+    net.client(|clients, cx| clients.disconnect(cx, target));
+    let status = net.start(target, ECHO, b"", &options()).unwrap_err();
+    assert_eq!((status.code, status.not_started), (Code::Unavailable, true));
+    // What is open is finished first.
+    plain.deferred.borrow_mut().pop().unwrap().send(b"held");
+    assert_eq!(net.end(held).message.unwrap().bytes(), b"held");
+    net.until("the connection is gone", |net| {
+        net.host(at).node.connections() == 0
+    });
+    net.until("at both ends", |net| {
+        net.host(CLIENT).engine.stats().connections == 0
+    });
+}
+
+fn a_lost_server_is_found_again(world: World) {
+    let (mut net, plain) = (Net::new(world), Plain::default());
+    let (at, address) = net.serve(server(&plain));
+    let target = net.connect(&address, INFO.methods);
+    let (held, _) = net.start(target, DEFER, b"", &options()).unwrap();
+    net.until("it runs", |_| plain.deferred.borrow().len() == 1);
+    net.kill(at);
+    let status = net.end(held).status;
+    assert_eq!(
+        (status.code, status.not_started),
+        (Code::Unavailable, false)
+    );
+    net.until("a call is refused for certain", |net| {
+        net.start(target, ECHO, b"", &options()).is_err()
+    });
+    let (_, again) = net.serve_at(&address, server(&plain));
+    assert_eq!(again, address);
+    net.until("calls go again", |net| {
+        net.client(|clients, _cx| clients.is_ready(target))
+    });
+    // Methods keep their indices.
+    let answer = net.call(target, ECHO, b"again");
+    assert_eq!(answer.message.unwrap().bytes(), b"again");
+}
+
+fn more_methods_than_the_server_allows_are_refused(world: World) {
+    let limits = ServerLimits {
+        call: CallConfig {
+            methods_max: 2,
+            ..CallConfig::default()
+        },
+        ..ServerLimits::default()
+    };
+    let mut net = Net::new(world);
+    let (_, address) = net.serve(server(&Plain::default()).limits(limits));
+    let target = net.connect(&address, INFO.methods);
+    let more = [Method::new("test.Plain/More", Kind::Unary, 0, 0)];
+    let status = net.client(|clients, cx| clients.bind(cx, target, &more).unwrap_err());
+    assert_eq!(status.code, Code::FailedPrecondition);
+    let first = net.client(|clients, cx| clients.bind(cx, target, &INFO.methods[1..]).unwrap());
+    assert_eq!(first, 1, "what is bound already needs no place");
+    assert!(net.call(target, ECHO, b"x").status.is_ok());
+}
+
+on_every_driver!(
+    before_there_is_a_connection_calls_fail_at_once,
+    one_way_calls_are_executed,
+    a_drained_connection_is_replaced,
+    a_server_that_is_forgotten_is_let_go,
+    a_lost_server_is_found_again,
+    more_methods_than_the_server_allows_are_refused,
+);
+
+/// Virtual time only: a minute of failed attempts is over at once.
+#[test]
+fn a_server_that_never_stays_is_not_hammered() {
+    let mut net = Net::new(World::sim());
+    let (at, address) = net.serve(server(&Plain::default()));
+    net.connect(&address, INFO.methods);
+    let until = net.host(CLIENT).engine.now() + Duration::from_secs(60);
+    let counters = net.host(at).engine.handle().counters();
+    let mut accepted = 0;
+    net.until("a minute has passed", |net| {
+        let host = net.host(at);
+        let now = counters.value(Counter::Accepted);
+        if now > accepted && host.node.connections() > 0 {
+            accepted = now;
+            host.node.drain(&mut host.engine.context());
+        }
+        net.host(CLIENT).engine.now() >= until
+    });
+    // 20 ms, doubled up to 5 s, each 20 % more or less: 8 attempts in the first 5 s, then 9 to 14.
+    assert!((10..=30).contains(&accepted), "{accepted} connections");
+}
+
+/// A server that falls silent is noticed by keepalive, and its calls end.
+#[test]
+fn a_silent_server_is_noticed() {
+    let (mut net, plain) = (Net::new(World::sim()), Plain::default());
+    let (at, address) = net.serve(server(&plain));
+    let target = net.connect(&address, INFO.methods);
+    let (held, _) = net.start(target, DEFER, b"", &options()).unwrap();
+    net.until("it runs", |_| plain.deferred.borrow().len() == 1);
+    let begin = net.host(CLIENT).engine.now();
+    // It is there, but nobody turns it any more.
+    let silent = net.hosts[at].take();
+    let status = net.end(held).status;
+    assert_eq!(
+        (status.code, status.not_started),
+        (Code::Unavailable, false)
+    );
+    let took = net.host(CLIENT).engine.now() - begin;
+    assert!(took < Duration::from_secs(100), "{took:?}");
+    drop(silent);
+}
