@@ -12,33 +12,48 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 512 * 1024;
 
 /// Calls with a granted large message, in turn.
 #[derive(Debug, Default)]
-pub(crate) struct Bulks(Vec<(u8, CallId)>);
+pub(crate) struct Bulks {
+    all: Vec<(u8, CallId)>,
+    /// The queue has refused a piece: nothing goes on before it says that it has room.
+    is_blocked: bool,
+}
 
 impl Bulks {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
+    }
+
+    /// Whether a piece may be tried.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.all.is_empty() && !self.is_blocked
+    }
+
+    /// There may be room again.
+    pub(crate) fn unblock(&mut self) {
+        self.is_blocked = false;
     }
 
     pub(crate) fn push(&mut self, priority: u8, call: CallId) {
-        self.0.push((priority, call));
+        self.all.push((priority, call));
     }
 
     /// Takes the next call out; who has more to send pushes it again, behind its equals.
     pub(crate) fn take(&mut self) -> Option<(u8, CallId)> {
         let (at, _) = self
-            .0
+            .all
             .iter()
             .enumerate()
             .min_by_key(|(_, (priority, _))| *priority)?;
-        Some(self.0.remove(at))
+        Some(self.all.remove(at))
     }
 
-    /// Puts a call back in front of its equals.
+    /// The queue took nothing of a call: puts it back in front of its equals.
     pub(crate) fn put_back(&mut self, priority: u8, call: CallId) {
-        self.0.insert(0, (priority, call));
+        self.is_blocked = true;
+        self.all.insert(0, (priority, call));
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.all.clear();
     }
 }

@@ -38,8 +38,8 @@ mod status;
 mod violation;
 pub mod wire;
 
-pub use callee::{Callee, CalleeEvent, CancelReason, Opened};
-pub use caller::{Caller, CallerEvent, Open};
+pub use callee::{Callee, CalleeEvent, CalleeState, CancelReason, Opened};
+pub use caller::{Caller, CallerEvent, CallerState, Open};
 pub use compress::{Compressor, Compressors, Corrupt};
 pub use config::{CallConfig, ConfigError};
 pub use id::CallId;

@@ -158,17 +158,17 @@ impl Base {
         compress: bool,
         announce: impl FnOnce(u32) -> (Head, Option<[u8; 16]>),
     ) -> Result<Sent, Refused<B>> {
+        let (body, inline_max) = self.fit(body, front.metadata)?;
         if !self.debts.is_empty() {
             return Err(Refused::Full(body));
         }
-        let (body, inline_max) = self.fit(body, front.metadata)?;
         let len = body.len();
         let wants = compress || self.config.compress;
         if wants && len >= self.config.compress_bytes_min as usize {
             return self.compressed(out, head, front, body, inline_max, announce);
         }
         if len > inline_max {
-            return self.announced(out, front, body, 0, announce);
+            return self.announced(out, front, body, announce);
         }
         let body = if front.len() == 0 {
             match body.share() {
@@ -252,20 +252,19 @@ impl Base {
         Ok(Sent::Whole)
     }
 
+    /// Announces a message; the announcement waits behind everything else if there is no room.
     #[cold]
-    fn announced<B: Body>(
+    pub(crate) fn announced<B: Body>(
         &mut self,
         out: &mut impl Outlet,
         front: Front<'_>,
         body: B,
-        flags: u8,
         announce: impl FnOnce(u32) -> (Head, Option<[u8; 16]>),
     ) -> Result<Sent, Refused<B>> {
         let slice = body
             .into_slice(&self.pools)
             .map_err(|body| Refused::NoMemory(body))?;
-        let (mut head, fields) = announce(total(slice.len()));
-        head.flags |= flags;
+        let (head, fields) = announce(total(slice.len()));
         let front = announcement(&head, front, fields.as_ref());
         self.small(out, head, &front.to_bytes(), None);
         Ok(Sent::Announced(slice))

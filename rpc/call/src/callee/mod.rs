@@ -29,6 +29,8 @@ use crate::{
 };
 use slots::{Slots, State};
 
+pub use slots::State as CalleeState;
+
 /// A call that came.
 #[derive(Debug)]
 pub struct Opened<'a> {
@@ -165,10 +167,16 @@ impl Callee {
         self.slots.is_open(call)
     }
 
+    /// All calls that are not over, in order of their slots. For tests and reports: it looks at every slot.
+    pub fn calls(&self) -> impl Iterator<Item = (CallId, CalleeState)> + '_ {
+        let all = self.slots.all();
+        all.filter(|(_, state)| *state != CalleeState::Free)
+    }
+
     /// Answers a call with its one message: status OK.
     ///
     /// If the queue is full the answer waits in its slot and leaves with [`flush`](Self::flush): it is never
-    /// refused for that.
+    /// refused for that. A call that was cancelled is ended without the message.
     ///
     /// # Errors
     /// Hands the message back: the call is over ([`Refused::Ended`]), the answer is too long, or memory lacks. In the
@@ -180,14 +188,20 @@ impl Callee {
         call: CallId,
         metadata: &[u8],
         body: B,
-        _now: Instant,
+        now: Instant,
     ) -> Result<(), Refused<B>> {
         if call == CallId::ONE_WAY {
             self.one_way = self.one_way.saturating_sub(1);
             return Ok(());
         }
-        if !self.slots.is_open(call) {
-            return Err(Refused::Ended(body));
+        match self.slots.open_mut(call) {
+            None => return Err(Refused::Ended(body)),
+            Some(slot) if slot.cancelled => {
+                // Nobody would grant a large one.
+                self.finish(out, call, &Status::of(Code::Cancelled, ""), &[], now);
+                return Ok(());
+            }
+            Some(_) => {}
         }
         let flags = flag::END | flag::MESSAGE;
         let head = Head {
@@ -212,6 +226,11 @@ impl Callee {
                 self.answered_later(call, metadata, sent);
                 Ok(())
             }
+            Err(Refused::Full(body)) if body.len() > self.inline_bytes_max() => {
+                let sent = self.base.announced(out, front, body, announce)?;
+                self.answered_later(call, metadata, sent);
+                Ok(())
+            }
             Err(Refused::Full(body)) => self.owe(call, head, metadata, body),
             Err(Refused::Closed(_)) => {
                 self.slots.free(call);
@@ -219,6 +238,13 @@ impl Callee {
             }
             Err(refused) => Err(refused),
         }
+    }
+
+    /// Longest message that the client takes in one frame.
+    fn inline_bytes_max(&self) -> usize {
+        self.base
+            .peer
+            .map_or(0, |peer| peer.inline_bytes_max as usize)
     }
 
     /// The answer waits: for room, or for the client's grant.
@@ -356,7 +382,8 @@ impl Callee {
     /// Sends a message of an answering stream.
     ///
     /// # Errors
-    /// Hands the message back. After [`Refused::Full`] a [`CalleeEvent::Writable`] follows.
+    /// Hands the message back. After [`Refused::Full`] a [`CalleeEvent::Writable`] follows. A call that was cancelled
+    /// takes no more messages ([`Refused::Ended`]): its client gives no more credit.
     pub fn send<B: Body>(
         &mut self,
         out: &mut impl Outlet,
@@ -365,7 +392,8 @@ impl Callee {
         _now: Instant,
     ) -> Result<(), Refused<B>> {
         let slot = self.slots.open_mut(call);
-        let Some(slot) = slot.filter(|slot| slot.kind.server_streams()) else {
+        let wanted = slot.filter(|slot| slot.kind.server_streams() && !slot.cancelled);
+        let Some(slot) = wanted else {
             return Err(Refused::Ended(body));
         };
         let Some(lane) = slot.lane.as_deref_mut() else {
@@ -421,6 +449,7 @@ impl Callee {
     }
 
     fn flush_bulk(&mut self, out: &mut impl Outlet) {
+        self.base.bulks.unblock();
         while !self.base.bulks.is_empty() && Base::has_room_for_bulk(out) {
             let Some((priority, call)) = self.base.bulks.take() else {
                 return;
@@ -444,11 +473,12 @@ impl Callee {
         }
     }
 
-    /// Whether [`flush`](Self::flush) is wanted when the connection's queue is short: large messages wait.
+    /// Whether [`flush`](Self::flush) is wanted when the connection's queue is short: large messages wait. False
+    /// after the queue has refused one, since then the queue says when it has room.
     #[must_use]
     #[inline]
     pub fn wants_flush(&self) -> bool {
-        !self.base.bulks.is_empty()
+        self.base.debts.is_empty() && self.base.bulks.is_ready()
     }
 
     /// Whether anything waits for room in the connection's queue.

@@ -495,7 +495,7 @@ impl Callee {
             }
             State::Open if slot.cancelled => self.idle(now),
             State::Open => {
-                slot.cancelled = true;
+                slot.cancel();
                 let reason = CancelReason::ByPeer;
                 Ok(Some(CalleeEvent::Cancelled { call, reason }))
             }

@@ -8,12 +8,15 @@ use ringway_buf::Instant;
 use crate::lane::Lane;
 use crate::{CallId, Kind};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum State {
+/// Where a call stands at the server's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum State {
+    /// There is no such call.
     #[default]
     Free,
     /// Its large request is on its way.
     Opening,
+    /// The application has it.
     Open,
     /// Its END waits for room or stands behind a large answer.
     Ending,
@@ -42,6 +45,16 @@ pub(crate) struct Slot {
     deadline: Instant,
     pub(crate) lane: Option<Box<Lane>>,
     pub(crate) opening: Option<Box<Opening>>,
+}
+
+impl Slot {
+    /// The call is of no use any more. Its client grants nothing, so that a large message would wait for ever.
+    pub(crate) fn cancel(&mut self) {
+        self.cancelled = true;
+        if let Some(lane) = &mut self.lane {
+            lane.bulk = None;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +125,11 @@ impl Slots {
         self.is(call, State::Opening)
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = (CallId, State)> + '_ {
+        let all = (0_u32..).zip(&self.all);
+        all.map(|(index, slot)| (CallId::new(index, slot.generation), slot.state))
+    }
+
     #[inline]
     fn is(&self, call: CallId, state: State) -> bool {
         let slot = self.all.get(call.slot() as usize);
@@ -149,7 +167,7 @@ impl Slots {
                 continue;
             }
             if slot.deadline <= now {
-                slot.cancelled = true;
+                slot.cancel();
                 expired.push(CallId::new(index, slot.generation));
             } else {
                 next = next.min(slot.deadline);

@@ -29,6 +29,8 @@ use crate::{
 };
 use slots::{Slots, State};
 
+pub use slots::State as CallerState;
+
 /// A call to open.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open<'a> {
@@ -173,6 +175,12 @@ impl Caller {
     #[inline]
     pub fn open_calls(&self) -> usize {
         self.slots.busy()
+    }
+
+    /// All calls that are not over, in order of their slots. For tests and reports: it looks at every slot.
+    pub fn calls(&self) -> impl Iterator<Item = (CallId, CallerState)> + '_ {
+        let all = self.slots.all();
+        all.filter(|(_, state)| *state != CallerState::Free)
     }
 
     /// Whether the server takes one more call.
@@ -460,6 +468,7 @@ impl Caller {
     }
 
     fn flush_bulk(&mut self, out: &mut impl Outlet) {
+        self.base.bulks.unblock();
         while !self.base.bulks.is_empty() && Base::has_room_for_bulk(out) {
             let Some((priority, call)) = self.base.bulks.take() else {
                 return;
@@ -476,11 +485,12 @@ impl Caller {
         }
     }
 
-    /// Whether [`flush`](Self::flush) is wanted when the connection's queue is short: large messages wait.
+    /// Whether [`flush`](Self::flush) is wanted when the connection's queue is short: large messages wait. False
+    /// after the queue has refused one, since then the queue says when it has room.
     #[must_use]
     #[inline]
     pub fn wants_flush(&self) -> bool {
-        !self.base.bulks.is_empty()
+        self.base.debts.is_empty() && self.base.bulks.is_ready()
     }
 
     /// Whether anything waits for room in the connection's queue.

@@ -8,9 +8,12 @@ use ringway_buf::Instant;
 use crate::lane::Lane;
 use crate::{CallId, Kind};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+/// Where a call stands at the client's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// There is no such call.
     Free,
+    /// The server has not ended it.
     Open,
     /// Given up; the server has not ended it.
     Cancelled,
@@ -95,6 +98,11 @@ impl Slots {
             slot.generation = CallId::next_generation(slot.generation);
             self.free.push(call.slot());
         }
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (CallId, State)> + '_ {
+        let all = (0_u32..).zip(&self.all);
+        all.map(|(index, slot)| (CallId::new(index, slot.generation), slot.state))
     }
 
     /// Calls whose deadline has passed, and the earliest of the others.

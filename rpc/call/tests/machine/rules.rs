@@ -630,3 +630,89 @@ fn priorities_beyond_the_last_count_as_the_last() {
     let seen = &pair.opened[0];
     assert_eq!((seen.method, seen.priority), (UNARY, wire::PRIORITY_MAX));
 }
+
+// docs/wire/rpc.md#pieces
+#[test]
+fn a_large_answer_behind_a_full_queue_is_announced_too() {
+    let mut pair = Pair::new();
+    let (first, second) = (pair.open(UNARY, b"", true), pair.open(UNARY, b"", true));
+    pair.deliver().unwrap();
+    pair.up.frames_max = 1;
+    pair.forge_up(Head::of_connection(0xC0, 0), b"");
+    pair.reply(first, b"small");
+    pair.reply(second, &[4; 300_000]);
+    pair.up.frames_max = 0;
+    pair.settle();
+    let ends = core::mem::take(&mut pair.ends);
+    assert_eq!(ends[0].2.as_deref(), Some(&b"small"[..]));
+    assert_eq!((ends[1].0, ends[1].1.code), (second, Code::Ok));
+    assert_eq!(ends[1].2.as_deref(), Some(&[4; 300_000][..]));
+    // Longer than the client takes: refused, however full the queue is.
+    let (call, other) = (pair.open(UNARY, b"", true), pair.open(UNARY, b"", true));
+    pair.deliver().unwrap();
+    pair.up.frames_max = 1;
+    pair.forge_up(Head::of_connection(0xC0, 0), b"");
+    pair.reply(other, b"");
+    let long = vec![0; (64 << 20) + 1];
+    let refused = pair
+        .callee
+        .reply(&mut pair.up, call, &[], &long[..], pair.now);
+    assert!(matches!(refused, Err(Refused::TooLong { .. })));
+}
+
+#[test]
+fn a_queue_that_refuses_a_piece_is_not_asked_again_before_it_has_room() {
+    let mut pair = Pair::new();
+    pair.open(UNARY, &[4; 300_000], true);
+    pair.deliver().unwrap();
+    pair.down.frames_max = 1;
+    pair.forge(Head::of_connection(0xC0, 0), b"");
+    pair.answer().unwrap();
+    // Who loops while it is wanted would loop for ever.
+    assert!(!pair.caller.wants_flush());
+    assert!(pair.caller.is_blocked());
+    pair.down.frames_max = 0;
+    pair.settle();
+    assert_eq!(pair.opened[0].message.as_deref(), Some(&[4; 300_000][..]));
+}
+
+// docs/wire/rpc.md#cancel
+#[test]
+fn a_cancelled_stream_takes_no_more_messages() {
+    let mut pair = Pair::new();
+    let call = pair.open(SERVER_STREAM, b"", true);
+    pair.settle();
+    assert!(pair.caller.cancel(&mut pair.down, call));
+    pair.settle();
+    // It would wait for credit that never comes.
+    let refused = pair.callee.send(&mut pair.up, call, &b"x"[..], pair.now);
+    assert!(matches!(refused, Err(Refused::Ended(b"x"))));
+    pair.finish(call, &Status::OK);
+    pair.settle();
+    assert_eq!(pair.caller.open_calls(), 0);
+}
+
+// docs/wire/rpc.md#cancel
+#[test]
+fn a_large_answer_to_a_cancelled_call_does_not_wait_for_a_grant() {
+    let mut pair = Pair::new();
+    let call = pair.open(UNARY, b"", true);
+    pair.settle();
+    assert!(pair.caller.cancel(&mut pair.down, call));
+    pair.settle();
+    pair.reply(call, &[1; 300_000]);
+    pair.settle();
+    assert_eq!((pair.caller.open_calls(), pair.callee.open_calls()), (0, 0));
+    // One of a stream that is announced when CANCEL comes.
+    let call = pair.open(SERVER_STREAM, b"", true);
+    pair.settle();
+    let body = &[1; 300_000][..];
+    pair.callee
+        .send(&mut pair.up, call, body, pair.now)
+        .unwrap();
+    assert!(pair.caller.cancel(&mut pair.down, call));
+    pair.settle();
+    pair.finish(call, &Status::OK);
+    pair.settle();
+    assert_eq!((pair.caller.open_calls(), pair.callee.open_calls()), (0, 0));
+}
