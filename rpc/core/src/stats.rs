@@ -70,6 +70,13 @@ impl Times {
         self.0.max()
     }
 
+    /// How many times lie up to each value and above the one before: `(nanoseconds, count)`, in order, without those
+    /// that are empty. At most some two thousand, usually some dozens.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let recorded = self.0.iter_recorded();
+        recorded.map(|it| (it.value_iterated_to(), u64::from(it.count_at_value())))
+    }
+
     /// The mean, in nanoseconds.
     #[must_use]
     pub fn mean_ns(&self) -> f64 {

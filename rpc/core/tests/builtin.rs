@@ -239,6 +239,10 @@ struct Times {
     count: u64,
     #[prost(uint64, tag = "5")]
     p99_ns: u64,
+    #[prost(uint64, repeated, tag = "8")]
+    bucket_ns: Vec<u64>,
+    #[prost(uint64, repeated, tag = "9")]
+    bucket_count: Vec<u64>,
 }
 
 fn the_admin_service_shows_what_was_called(world: World) {
@@ -260,6 +264,28 @@ fn the_admin_service_shows_what_was_called(world: World) {
     let handler = echo.handler.as_ref().unwrap();
     assert_eq!(handler.count, 11);
     assert!(handler.p99_ns > 0);
+    assert!(handler.bucket_ns.is_empty() && handler.bucket_count.is_empty());
+    // With the counts behind them.
+    let answer = pair.call(&open(1), &[8, 1]).message.unwrap();
+    let answer = StatsResponse::decode(&*answer).unwrap();
+    let echo = answer.methods.iter().find(|it| it.name == "test.Echo/Say");
+    let handler = echo.unwrap().handler.as_ref().unwrap();
+    assert_eq!(handler.bucket_count.iter().sum::<u64>(), handler.count);
+    assert_eq!(handler.bucket_count.len(), handler.bucket_ns.len());
+    assert!(handler.bucket_ns.is_sorted());
+    assert!(handler.bucket_ns.last().unwrap() >= &handler.p99_ns);
+}
+
+#[test]
+fn what_a_server_counted_stays_when_it_ends() {
+    let reader = StatsReader::default();
+    let server = Server::builder().service(|| Echo).stats(reader.clone());
+    let mut server = server.local().unwrap();
+    server
+        .unary(&LocalRequest::unary("test.Echo/Say", b""))
+        .unwrap();
+    drop(server);
+    assert_eq!(reader.methods()[0].started, 1);
 }
 
 on_every_driver!(health_is_watched, the_admin_service_shows_what_was_called);

@@ -82,6 +82,13 @@ impl Writer {
         self
     }
 
+    /// A list of numbers, packed.
+    pub(crate) fn numbers(self, field: u64, values: impl Iterator<Item = u64>) -> Self {
+        let mut packed = Self::default();
+        values.for_each(|value| packed.varint(value));
+        self.message(field, packed)
+    }
+
     /// A text; empty ones are left out.
     pub(crate) fn text(self, field: u64, value: &str) -> Self {
         if value.is_empty() {
