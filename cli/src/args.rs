@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway::Address;
 
 use crate::bench::plan::{Driver, Policy, Transport, Workload};
-use crate::calls::args::{Call, Describe, Health};
+use crate::calls::args::{Call, Describe, Health, Load, Top};
 
 /// Messages between processes with the least latency and CPU.
 #[derive(Debug, Parser)]
@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Ask whether a server, or one of its services, takes calls
     Health(Health),
+    /// Make many calls, at a rate or so many at once, and measure them
+    Load(Load),
+    /// Watch what a server is doing, method by method
+    Top(Top),
     /// Measure ringway beside hand-written sockets of the same shape
     #[command(after_help = BENCH_HELP)]
     Bench(Bench),

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Call(call) => calls::call(&call),
         Command::Describe(describe) => calls::describe(&describe),
         Command::Health(health) => calls::health(&health),
+        Command::Load(load) => calls::load(&load),
+        Command::Top(top) => calls::top(&top),
         Command::Bench(bench) => bench::run(&bench),
         Command::Demo(demo) => demo::run(&demo),
         Command::BenchPeer(peer) => bench::peer::run(&peer),

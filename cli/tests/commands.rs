@@ -229,6 +229,8 @@ fn the_demo_talks_measures_and_writes_a_page_of_its_own() {
     assert!(output.status.success(), "{text}{}", stderr(&output));
     for part in [
         "hello, how are you?, goodbye",
+        "watched all three; loaded 1000 values",
+        "kv.KeyValue/Get",
         "drained and ended",
         "round trip, p50",
         "not a claim",
@@ -236,7 +238,7 @@ fn the_demo_talks_measures_and_writes_a_page_of_its_own() {
         assert!(text.contains(part), "{part} in {text}");
     }
     let html = std::fs::read_to_string(&page).unwrap();
-    assert_eq!(html.matches("<svg ").count(), 9);
+    assert_eq!(html.matches("<svg ").count(), 11);
     assert_eq!(
         html.matches("<svg ").count(),
         html.matches("</svg>").count()

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway::block_on;
 use ringway::rpc::{Incoming, Kind, Metadata, MetadataBuf, Method, Outgoing, Raw, Status};
@@ -25,13 +25,19 @@ use crate::output;
 
 /// Makes the call.
 pub(crate) fn run(arguments: &args::Call) -> Result<(), Failure> {
-    let metadata = headers(&arguments.headers)?;
+    let metadata = headers(&arguments.message.headers)?;
     let remote = Remote::new(&arguments.address, &arguments.reach)?;
-    let (method, name, form) = method(arguments, &remote)?;
+    let wish = Wish {
+        method: &arguments.method,
+        message: &arguments.message,
+        timeout: arguments.timeout,
+        defaults: arguments.defaults,
+    };
+    let (method, name, form) = method(&wish, &remote)?;
     let input = Input::of(&arguments.data, &form, method.kind.client_streams())?;
     let mut options = remote.options(arguments.timeout);
     options.metadata = metadata.bytes();
-    options.compress = arguments.compress;
+    options.compress = arguments.message.compress;
     options.priority = arguments.priority;
     let began = Instant::now();
     let (out, answers) = match &input {
@@ -67,29 +73,41 @@ pub(crate) fn run(arguments: &args::Call) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Which method a person means.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) message: &'a args::Message,
+    /// How long the server may take to describe it.
+    pub(crate) timeout: Option<Duration>,
+    /// Show fields that have their default value.
+    pub(crate) defaults: bool,
+}
+
 /// Which method is meant, its full name, and how its messages are written.
-fn method(arguments: &args::Call, remote: &Remote) -> Result<(Method, String, Form), Failure> {
-    let name = MethodName::of(&arguments.method);
-    if name.service.is_empty() && (arguments.raw || arguments.hex) {
-        let text = format!("`{name}` names no service; write package.Service/Method");
-        return Err(Failure::Usage(text));
-    }
-    let bytes = match (arguments.raw, arguments.hex) {
+pub(crate) fn method(wish: &Wish<'_>, remote: &Remote) -> Result<(Method, String, Form), Failure> {
+    let name = MethodName::of(wish.method);
+    let message = wish.message;
+    let bytes = match (message.raw, message.hex) {
         (true, _) => Some(Form::Raw),
         (_, true) => Some(Form::Hex),
         _ => None,
     };
     if let Some(form) = bytes {
-        let (kind, codec) = (arguments.kind.kind(), arguments.codec.id());
+        if name.service.is_empty() {
+            let text = format!("`{name}` names no service; write package.Service/Method");
+            return Err(Failure::Usage(text));
+        }
+        let (kind, codec) = (message.kind.kind(), message.codec.id());
         let name = name.to_string();
         return Ok((Method::found(&name, kind, codec, 0), name, form));
     }
-    let found = Reflection::open(remote, arguments.timeout).method(&name)?;
+    let found = Reflection::open(remote, wish.timeout).method(&name)?;
     let kind = reflection::kind(&found);
     let form = Form::Json {
         input: found.input(),
         output: found.output(),
-        defaults: arguments.defaults,
+        defaults: wish.defaults,
         pretty: !kind.server_streams() && output::is_terminal(),
     };
     let name = name.to_string();
@@ -97,7 +115,7 @@ fn method(arguments: &args::Call, remote: &Remote) -> Result<(Method, String, Fo
 }
 
 /// Metadata from `name: value`.
-fn headers(given: &[String]) -> Result<MetadataBuf, Failure> {
+pub(crate) fn headers(given: &[String]) -> Result<MetadataBuf, Failure> {
     let mut metadata = MetadataBuf::new();
     for header in given {
         let wrong = |why: &str| Failure::Usage(format!("-H '{header}': {why}"));

@@ -7,7 +7,13 @@ const SECONDS_MAX: f64 = 86_400.0;
 
 /// `2`, `0.5s`, `200ms`, `50us`, `1m`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1e-3), ("us", 1e-6), ("s", 1.0), ("m", 60.0)];
+    let units = [
+        ("ms", 1e-3),
+        ("us", 1e-6),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
     let with_unit = units
         .iter()
         .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
@@ -34,11 +40,12 @@ mod tests {
             ("200ms", 200_000),
             ("50us", 50),
             ("1m", 60_000_000),
+            ("1h", 3_600_000_000),
         ];
         for (text, micros) in cases {
             assert_eq!(parse(text), Ok(Duration::from_micros(micros)), "{text}");
         }
-        for bad in ["", "x", "-1", "NaN", "2h", "inf", "1e9"] {
+        for bad in ["", "x", "-1", "NaN", "2d", "25h", "inf", "1e9"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

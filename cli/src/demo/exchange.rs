@@ -19,8 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts `ringway serve` on all transports, talks to it, and stops it again.
 pub(crate) fn run(driver: Driver) -> Result<(), Failure> {
-    let (mut server, addresses) = Server::start(driver)?;
-    output::line(format!("echo server: process {}", server.0.id()))?;
+    let unix = format!("unix://@ringway-demo-{}", std::process::id());
+    let addresses = ["tcp://127.0.0.1:0", &unix, "udp://127.0.0.1:0"];
+    let (mut server, addresses) = Server::start(driver, &addresses, &[])?;
+    output::line(format!("echo server: process {}", server.id()))?;
     for address in &addresses {
         let answers = talk(driver, address)?;
         output::line(format!("  {address}: {}", answers.join(", ")))?;
@@ -29,28 +31,24 @@ pub(crate) fn run(driver: Driver) -> Result<(), Failure> {
     output::line("echo server: drained and ended\n")
 }
 
-/// The server process. Dropping it ends it.
+/// A server process. Dropping it ends it.
 #[derive(Debug)]
-struct Server(Child);
+pub(super) struct Server(Child);
 
 impl Server {
-    fn start(driver: Driver) -> Result<(Self, Vec<Address>), Failure> {
-        let what = "start the echo server";
+    /// Starts `ringway serve` on these addresses; also where it listens.
+    pub(super) fn start(
+        driver: Driver,
+        addresses: &[&str],
+        options: &[&str],
+    ) -> Result<(Self, Vec<Address>), Failure> {
+        let what = "start the server";
         let executable = std::env::current_exe().map_err(Failure::system(what))?;
-        let id = std::process::id();
+        let (driver, parent) = (driver.to_string(), std::process::id().to_string());
         let mut child = Command::new(executable)
-            .args([
-                "serve",
-                "--driver",
-                &driver.to_string(),
-                "--parent",
-                &id.to_string(),
-            ])
-            .args([
-                "tcp://127.0.0.1:0",
-                &format!("unix://@ringway-demo-{id}"),
-                "udp://127.0.0.1:0",
-            ])
+            .args(["serve", "--driver", &driver, "--parent", &parent])
+            .args(options)
+            .args(addresses)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -61,35 +59,37 @@ impl Server {
         let lines = stdout
             .into_iter()
             .flat_map(|stdout| BufReader::new(stdout).lines());
-        let mut addresses = Vec::new();
-        for line in lines.take(3) {
-            let line = line.map_err(Failure::system("hear from the echo server"))?;
+        let mut found = Vec::new();
+        for line in lines.take(addresses.len()) {
+            let line = line.map_err(Failure::system("hear from the server"))?;
             let address = line.strip_prefix("listening on ").map(str::parse);
             match address {
-                Some(Ok(address)) => addresses.push(address),
-                _ => return Err(Failure::Peer(format!("echo server: `{line}`"))),
+                Some(Ok(address)) => found.push(address),
+                _ => return Err(Failure::Peer(format!("server: `{line}`"))),
             }
         }
-        if addresses.len() < 3 {
-            return Err(Failure::Peer(
-                "the echo server ended before it listened".to_owned(),
-            ));
+        if found.len() < addresses.len() {
+            let text = "the server ended before it listened";
+            return Err(Failure::Peer(text.to_owned()));
         }
-        Ok((server, addresses))
+        Ok((server, found))
+    }
+
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// Asks it to drain, and waits until it has.
-    fn stop(&mut self) -> Result<(), Failure> {
-        let what = "stop the echo server";
+    pub(super) fn stop(&mut self) -> Result<(), Failure> {
+        let what = "stop the server";
         let id = Pid::from_raw(i32::try_from(self.0.id()).unwrap_or(0));
         kill(id, Signal::SIGTERM).map_err(Failure::errno(what))?;
         let status = self.0.wait().map_err(Failure::system(what))?;
         if status.success() {
             return Ok(());
         }
-        Err(Failure::Peer(format!(
-            "the echo server ended with {status}"
-        )))
+        Err(Failure::Peer(format!("the server ended with {status}")))
     }
 }
 

@@ -1,12 +1,14 @@
 //! `ringway demo`: messages over every transport, measured beside raw sockets, with a report to look at.
 //!
-//! First an echo server in a process of its own and a few words with it ([`exchange`]), then short runs of the
-//! benchmark, then a table and one self-contained page ([`page`], drawn by [`chart`]). Few rounds: it shows what
+//! First an echo server in a process of its own and a few words with it ([`exchange`]), then the key-value example
+//! and calls of it ([`services`]), then short runs of the benchmark, then a table and one self-contained page ([`page`], drawn by [`chart`]). Few rounds: it shows what
 //! to expect, and proves nothing; `ringway bench` does.
 
-mod chart;
+pub(crate) mod chart;
 mod exchange;
-mod page;
+pub(crate) mod lines;
+pub(crate) mod page;
+mod services;
 
 use std::fs;
 use std::path::Path;
@@ -16,12 +18,14 @@ use ringway::Config;
 
 use crate::args;
 use crate::bench::bar;
+use crate::bench::figures::float;
 use crate::bench::json::Line;
 use crate::bench::plan::{Driver, Plan, Policy, Transport, Workload};
 use crate::bench::rounds::{self, Outcome};
 use crate::failure::Failure;
 use crate::machine::Cores;
 use crate::output::{self, duration, quantity};
+use services::Called;
 
 /// What is measured on each transport.
 const WORKLOADS: [Workload; 3] = [Workload::Rtt, Workload::Rate, Workload::Stream];
@@ -60,9 +64,11 @@ pub(crate) fn run(arguments: &args::Demo) -> Result<(), Failure> {
     }
     output::line(format!("driver {driver}, policy {policy}\n"))?;
     exchange::run(driver)?;
+    let called = services::run(driver, policy)?;
     let shown = measure(arguments.rounds, &setting, started)?;
     output::line(table(&shown))?;
-    write(&arguments.report, &page::page(&setting, &shown))?;
+    output::line(calls_table(&called))?;
+    write(&arguments.report, &page::page(&setting, &shown, &called))?;
     output::line(format!(
         "report: {} ({:.1} s)\n{}",
         arguments.report.display(),
@@ -197,6 +203,29 @@ fn table(shown: &[Shown]) -> String {
         let transport = one.line.transport.to_string();
         let title = title(one.line.workload);
         text += &format!("{transport:<6}{title:<22}{ours:>13}{raw:>13}{ratio:>8}\n");
+    }
+    text
+}
+
+/// What calls of the key-value store took.
+fn calls_table(called: &[Called]) -> String {
+    let mut text = format!("{:<6}{:<22}{:>13}\n", "", "kv.KeyValue/Get", "ringway");
+    for one in called {
+        let transport = one.transport.to_string();
+        let rows = [
+            (
+                "round trip, p50",
+                duration(float(one.round_trips.value_at_quantile(0.5))),
+            ),
+            (
+                "round trip, p99",
+                duration(float(one.round_trips.value_at_quantile(0.99))),
+            ),
+            ("calls, 64 in flight", per_second(one.per_s)),
+        ];
+        for (title, figure) in rows {
+            text += &format!("{transport:<6}{title:<22}{figure:>13}\n");
+        }
     }
     text
 }

@@ -1,6 +1,7 @@
 //! The report: one page, no other file, light or dark as the reader likes.
 
 use super::chart::{self, Layer, escape};
+use super::services::Called;
 use super::{Setting, Shown, figures, per_second, title};
 use crate::bench::plan::{Transport, Workload};
 use crate::machine;
@@ -20,7 +21,8 @@ th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid var(--line)}
 th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}.scroll{overflow-x:auto}\
 figure{margin:.5rem 0}svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif;\
 fill:var(--text);paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}.grid{stroke:var(--line)}.axis{stroke:var(--soft)}.area{fill-opacity:.28;stroke-width:1.5}\
-.area.ours{fill:var(--ours);stroke:var(--ours)}.area.raw{fill:var(--raw);stroke:var(--raw)}\
+.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.curve.ours{stroke:var(--ours)}.curve.raw{stroke:var(--raw)}\
+.curve.bare{stroke:var(--bare);stroke-width:1}.area.ours{fill:var(--ours);stroke:var(--ours)}.area.raw{fill:var(--raw);stroke:var(--raw)}\
 .area.bare{fill:var(--bare);fill-opacity:.1;stroke:var(--bare);stroke-dasharray:3 2}\
 .bar.ours{fill:var(--ours)}.bar.raw{fill:var(--raw)}.bar.bare{fill:var(--bare)}\
 line.mark{stroke-dasharray:4 3}line.mark.ours{stroke:var(--ours)}line.mark.raw{stroke:var(--raw)}\
@@ -28,7 +30,7 @@ line.mark.bare{stroke:var(--bare)}svg text.ours{fill:var(--ours)}svg text.raw{fi
 svg text.bare{fill:var(--bare)}code{font-size:.92em}";
 
 /// The whole page.
-pub(crate) fn page(setting: &Setting, shown: &[Shown]) -> String {
+pub(super) fn page(setting: &Setting, shown: &[Shown], called: &[Called]) -> String {
     let mut body = heading(setting, shown);
     body += &overview(shown);
     for transport in super::TRANSPORTS {
@@ -38,14 +40,21 @@ pub(crate) fn page(setting: &Setting, shown: &[Shown]) -> String {
             .collect();
         body += &section(transport, &of);
     }
+    body += &calls(called);
     body += "<section><h2>How it was measured</h2><p>One pair of processes, client and server pinned to \
              a core each. Every round runs the hand-written sockets, ringway, and the hand-written \
              sockets again; the order rotates. The raw side exchanges the same bytes in the same batches, \
              by plain system calls. Ratios are medians over the rounds. A page like this shows what to \
              expect; claims take at least 31 rounds: <code>ringway bench rtt</code>.</p></section>";
+    shell("ringway demo", &body)
+}
+
+/// A page of this look.
+pub(crate) fn shell(title: &str, body: &str) -> String {
+    let title = escape(title);
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width,initial-scale=1\"><title>ringway demo</title><style>{STYLE}</style>\
+         content=\"width=device-width,initial-scale=1\"><title>{title}</title><style>{STYLE}</style>\
          </head><body><main>{body}</main></body></html>\n"
     )
 }
@@ -146,6 +155,32 @@ fn rates(label: &str, heading: &str, one: &Shown) -> String {
         "<h3>{}</h3><figure>{}</figure>",
         capital(heading),
         chart::bars(label, &values)
+    )
+}
+
+/// Calls of the example service, all transports in one chart.
+fn calls(called: &[Called]) -> String {
+    let classes = ["ours", "raw"];
+    let names: Vec<String> = called.iter().map(|one| one.transport.to_string()).collect();
+    let of_each = || called.iter().zip(&names).zip(classes);
+    let layers: Vec<_> = of_each()
+        .map(|((one, name), class)| Layer {
+            name,
+            class,
+            latencies: &one.round_trips,
+        })
+        .collect();
+    let chart = chart::latencies("kv.KeyValue/Get: distribution of round trips", &layers);
+    let rates: Vec<_> = of_each()
+        .map(|((one, name), class)| (name.as_str(), class, one.per_s, per_second(one.per_s)))
+        .collect();
+    let rates = chart::bars("kv.KeyValue/Get: calls, 64 in flight", &rates);
+    format!(
+        "<section><h2>Calls</h2><p>The key-value example in a process of its own: <code>ringway serve --example \
+         kv</code>. A <code>Get</code> of 64 bytes, from one thread.</p><h3>Round trips, one call after the other</h3>\
+         <figure>{chart}<figcaption>Share of round trips over a logarithmic time axis; dashed lines are medians, and \
+         the last of a long tail is cut off.</figcaption></figure><h3>Calls, 64 in flight</h3><figure>{rates}</figure>\
+         </section>"
     )
 }
 
