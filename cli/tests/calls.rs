@@ -109,6 +109,12 @@ fn streams_of_every_kind_are_lines_of_json() {
     let lines = "{\"key\": \"d\"}\n\n{\"key\": \"e\"}\n";
     let load = fed(&server, &["kv.KeyValue/Load", "-"], lines);
     assert_eq!(json(&said(&load))["revision"], "5");
+    let get = fed(
+        &server,
+        &["kv.KeyValue/Get", "-"],
+        "{\n  \"key\": \"a\"\n}\n",
+    );
+    assert_eq!(json(&said(&get))["value"], "MQ==");
     let empty = at(&server, &["call", "kv.KeyValue/Load", "--defaults"]);
     assert_eq!(said(&empty), "{\"count\":\"0\",\"revision\":\"0\"}\n");
     let asked = r#"{"get": {"key": "a"}}{"get": {"key": "no"}}"#;

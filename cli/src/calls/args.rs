@@ -264,7 +264,7 @@ pub(crate) struct Top {
     /// A JSON line for each view
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show methods that were never called, and the admin service, too
+    /// Show methods that were never called, and the built-in services, too
     #[arg(long)]
     pub(crate) all: bool,
     /// How long the server may take

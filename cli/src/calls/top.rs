@@ -12,13 +12,16 @@ use crate::bench::figures::float;
 use crate::failure::Failure;
 use crate::output::{self, quantity};
 
-/// The service that is asked: its own calls are not shown.
-const OWN: &str = "ringway.admin.v1.Admin/";
+/// Services that servers have of themselves: not shown unless asked for.
+const BUILT_IN: [&str; 3] = ["ringway.admin.", "grpc.reflection.", "grpc.health."];
 /// Rows on a terminal.
 const ROWS_MAX: usize = 40;
 /// To the upper left corner; from here to the end of the line; from here to the end of the screen.
 const HOME: &str = "\x1b[H";
 const REST_OF_LINE: &str = "\x1b[K";
+/// Cut lines that are too long for the terminal; wrap them, as it usually does.
+const CUT: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
 const REST_OF_SCREEN: &str = "\x1b[J";
 
 /// Shows stretch after stretch, until the server or the reader goes away.
@@ -40,7 +43,8 @@ pub(crate) fn run(arguments: &args::Top) -> Result<(), Failure> {
         let mut rows = now.since(&before);
         before = now;
         if !arguments.all {
-            rows.retain(|row| !row.name.starts_with(OWN) && row.started > 0);
+            let is_built_in = |name: &str| BUILT_IN.iter().any(|it| name.starts_with(it));
+            rows.retain(|row| row.started > 0 && !is_built_in(&row.name));
         }
         let place = arguments.address.to_string();
         if arguments.json {
@@ -52,7 +56,8 @@ pub(crate) fn run(arguments: &args::Top) -> Result<(), Failure> {
                 .lines()
                 .map(|line| format!("{line}{REST_OF_LINE}"))
                 .collect();
-            output::line(format!("{HOME}{}{REST_OF_SCREEN}", lines.join("\n")))?;
+            let text = lines.join("\n");
+            output::line(format!("{HOME}{CUT}{text}{WRAP}{REST_OF_SCREEN}"))?;
         } else {
             output::line(table(&place, &rows))?;
             if !arguments.once {
