@@ -327,6 +327,7 @@ const LAYERS: &[&str] = &[
     "transport/engine/src",
     "transport/proto/src/stream",
     "transport/quic/src/session",
+    "transport/proto/src/rudp",
     "transport/driver/src/uring",
     "transport/driver/src/epoll",
     "transport/sim/src",

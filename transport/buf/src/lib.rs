@@ -20,6 +20,7 @@ mod copies;
     expect(unreachable_pub, reason = "public for `tests/loom.rs` only")
 )]
 mod count;
+mod crc32c;
 mod full;
 mod instant;
 mod lease;
@@ -42,6 +43,7 @@ mod table;
 pub use budget::{Budget, Charge};
 pub use chain::{Chain, Segment};
 pub use copies::{Copies, copies, copy_counted};
+pub use crc32c::crc32c;
 pub use full::Full;
 pub use instant::Instant;
 pub use lease::Lease;

@@ -9,10 +9,11 @@
 //! * [`stream`]: [`Stream`], the machine of one TCP or unix connection;
 //! * [`datagram`]: raw datagrams, where a message is a datagram and there is no header;
 //! * [`packet`]: the contract of transports with many sessions over one UDP socket;
+//! * [`rudp`]: [`Rudp`](rudp::Rudp), reliable messages over UDP;
 //! * [`filter`]: the stage between driver and framing in which TLS finds its place.
 //!
-//! Nothing here allocates: a machine is a value of fixed size, and what it has to send is written into memory
-//! of its caller.
+//! What a machine has to send is written into memory of its caller. The stream's machine never allocates and is a
+//! value of fixed size; reliable UDP keeps tables that grow to their bounds and then stay.
 #![no_std]
 #![forbid(unsafe_code)]
 // Foreign bytes pass through every file of this crate, so the strict lints hold everywhere but in tests.
@@ -27,12 +28,14 @@
     )
 )]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod datagram;
 pub mod filter;
 pub mod packet;
+pub mod rudp;
 pub mod stream;
 pub mod wire;
 

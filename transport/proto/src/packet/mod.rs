@@ -27,8 +27,9 @@
 //!   own affair, bounded, and cost the engine nothing.
 //! * Messages are whole, with the header they were sent with. `Opened` comes before the first one; `Draining`
 //!   before the end; what arrived before a peer's close is delivered before `Closed`.
-//! * While a session is paused none of its messages is delivered; what arrives is held within what was granted
-//!   to the peer, and further grants stop.
+//! * While a session is paused no message of it becomes an event; what arrives is held within what was granted to
+//!   the peer, and further grants stop. A message whose event waited already may be [put
+//!   back](PacketEndpoint::put_back).
 //! * Time and randomness are arguments, memory comes from the engine's pools and its budget, everything is
 //!   bounded. When memory lacks, a packet counts as lost; nothing is closed for it.
 
@@ -392,7 +393,11 @@ pub trait PacketEndpoint: fmt::Debug {
         now: Instant,
     ) -> Result<(), (Outgoing, SendRefusal)>;
 
-    /// Stops delivering the session's messages, or goes on.
+    /// Gives back a message whose event was polled, because the session was paused since: it comes again, first
+    /// of all, when the session goes on. To be called in the order of the events.
+    fn put_back(&mut self, session: SessionId, header: Header, body: RecvBuffer);
+
+    /// Stops delivering the session's messages, or goes on. Events that wait to be polled stay.
     fn pause(&mut self, session: SessionId, paused: bool, now: Instant);
 
     /// Step one of the end: asks the peer to start nothing new and starts the drain's time limit.

@@ -22,8 +22,8 @@ pub struct Peer {
     pub epoch: u64,
     /// Longest message body in bytes that the peer receives.
     pub message_bytes_max: u32,
-    keepalive_interval_min_ms: u32,
-    idle_timeout_ms: u32,
+    pub(crate) keepalive_interval_min_ms: u32,
+    pub(crate) idle_timeout_ms: u32,
     /// The version that both ends speak now: the newest that both know.
     pub version: u16,
 }

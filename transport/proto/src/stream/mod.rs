@@ -25,7 +25,7 @@ use core::time::Duration;
 
 use ringway_buf::Instant;
 
-use self::flood::Bucket;
+pub(crate) use self::flood::{Bucket, interval_ns_of_rate, nanos};
 use self::handshake::Offer;
 use self::keepalive::{Due, Times};
 use self::send::Pending;

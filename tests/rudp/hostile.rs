@@ -1,0 +1,477 @@
+//! Peers and strangers that lie, flood, stop or die.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_proto::packet::{Delivery, Fault, PacketEndpoint, SessionEnd, SessionId};
+use ringway_proto::rudp::RudpConfig;
+use ringway_proto::{CloseCode, Header, StreamConfig, Timeout};
+
+use crate::forge::{ack, cid_of, frames, init, key, number_of, piece, record, sealed};
+use crate::world::{BUDGET_BYTES, Link, World, pair};
+
+fn config() -> RudpConfig {
+    RudpConfig {
+        stream: StreamConfig {
+            message_bytes_max: 1 << 20,
+            ..StreamConfig::default()
+        },
+        credit_bytes: 64 << 10,
+        credit_messages: 64,
+        cookies_from: 16,
+        ..RudpConfig::default()
+    }
+}
+
+fn closed(world: &World, node: usize, session: SessionId) -> Option<SessionEnd> {
+    let line = world.nodes[node].lines.get(&session)?;
+    line.closed.as_ref().map(|(end, _)| *end)
+}
+
+/// An open pair that exchanged a message, and how a forger addresses the server's session.
+fn open(seed: u64) -> (World, SessionId, SessionId, u64, u32) {
+    let (mut world, near, far) = pair(Link::perfect(), seed, &config());
+    let seen = record(&mut world);
+    world.offer(0, near, Delivery::Ordered, 10).unwrap();
+    world.run(Duration::from_millis(5));
+    let (cid, number) = key(&seen, world.nodes[1].address);
+    (world, near, far, cid, number)
+}
+
+/// Injects a packet at the server as if its peer had sent it; how the session ended.
+fn forged(packet: impl FnOnce(u64, u32) -> Vec<u8>) -> Option<SessionEnd> {
+    let (mut world, _, far, cid, number) = open(1);
+    let (from, to) = (world.nodes[0].address, world.nodes[1].address);
+    world.inject(from, to, &packet(cid, number + 1));
+    world.run(Duration::from_millis(5));
+    closed(&world, 1, far)
+}
+
+fn fault(fault: Fault) -> Option<SessionEnd> {
+    Some(SessionEnd::Violation(fault))
+}
+
+#[test]
+fn broken_rules_end_the_session_with_their_names() {
+    assert_eq!(
+        forged(|cid, number| ack(cid, number, 5000)),
+        fault(Fault::AckOfUnsent)
+    );
+    assert_eq!(
+        forged(|cid, number| frames(cid, number, &[9, 0, 0, 0])),
+        fault(Fault::Malformed { frame: 9 })
+    );
+    assert_eq!(
+        forged(|cid, number| frames(cid, number, &[2, 0, 0, 0, 1])),
+        fault(Fault::Malformed { frame: 2 })
+    );
+    // A length bomb: four gigabytes in twelve bytes.
+    assert_eq!(
+        forged(|cid, number| frames(cid, number, &piece(1, u32::MAX, 0, &[1; 12]))),
+        fault(Fault::MessageTooLong {
+            length: u64::from(u32::MAX),
+            max: 1 << 20
+        })
+    );
+    // Two pieces of one message that disagree about its length.
+    assert_eq!(
+        forged(|cid, number| {
+            let mut both = piece(1, 1000, 0, &[1; 12]);
+            both.extend(piece(1, 2000, 12, &[1; 12]));
+            frames(cid, number, &both)
+        }),
+        fault(Fault::Contradiction)
+    );
+    // Far more messages than were granted.
+    assert_eq!(
+        forged(|cid, number| {
+            let many: Vec<u8> = (1..200)
+                .flat_map(|id| piece(id, 100, 0, &[1; 12]))
+                .collect();
+            frames(cid, number, &many)
+        }),
+        fault(Fault::BeyondCredit)
+    );
+    // Far more bytes than were granted, in few messages.
+    assert_eq!(
+        forged(|cid, number| {
+            let many: Vec<u8> = (1..4)
+                .flat_map(|id| piece(id, 1 << 20, 0, &[1; 12]))
+                .collect();
+            frames(cid, number, &many)
+        }),
+        fault(Fault::BeyondCredit)
+    );
+    // A message behind the last one.
+    assert_eq!(
+        forged(|cid, number| {
+            let mut last = vec![7, 0, 0, 0];
+            last.extend_from_slice(&1_u64.to_le_bytes());
+            last.extend_from_slice(&0_u64.to_le_bytes());
+            last.extend(piece(1, 100, 0, &[1; 12]));
+            frames(cid, number, &last)
+        }),
+        fault(Fault::AfterFinal)
+    );
+    // An honest forger changes nothing.
+    assert_eq!(
+        forged(|cid, number| frames(cid, number, &[1, 0, 0, 0])),
+        None
+    );
+}
+
+#[test]
+fn what_came_first_stays_when_pieces_overlap_with_different_bytes() {
+    let (mut world, _, far, cid, number) = open(2);
+    world.nodes[1].keep_bodies = true;
+    let (from, to) = (world.nodes[0].address, world.nodes[1].address);
+    let parts = [
+        piece(1, 30, 10, &[2; 10]),
+        piece(1, 30, 5, &[9; 10]),
+        piece(1, 30, 0, &[1; 12]),
+        piece(1, 30, 15, &[7; 15]),
+    ];
+    for (part, number) in parts.iter().zip(number + 1..) {
+        world.inject(from, to, &frames(cid, number, part));
+        world.run(Duration::from_micros(1));
+    }
+    world.run(Duration::from_millis(1));
+    let bodies: Vec<&Vec<u8>> = world.nodes[1].bodies.iter().map(|(_, body)| body).collect();
+    let expected: Vec<u8> = [[1; 5].as_slice(), &[9; 5], &[2; 10], &[7; 10]].concat();
+    assert_eq!(bodies, [&expected]);
+    assert_eq!(closed(&world, 1, far), None);
+}
+
+#[test]
+fn replayed_cut_and_damaged_packets_change_nothing() {
+    let (mut world, near, far) = pair(Link::perfect(), 3, &config());
+    let seen = record(&mut world);
+    for _ in 0..50 {
+        world.offer(0, near, Delivery::Unordered, 700).unwrap();
+        world
+            .offer(
+                0,
+                near,
+                Delivery::Unreliable {
+                    deadline: ringway_buf::Instant::MAX,
+                },
+                30,
+            )
+            .unwrap();
+        world.run(Duration::from_micros(50));
+    }
+    let packets = seen.borrow().clone();
+    for (to, bytes) in &packets {
+        let from = world
+            .nodes
+            .iter()
+            .map(|node| node.address)
+            .find(|at| at != to)
+            .unwrap();
+        world.inject(from, *to, bytes);
+        for cut in [0, 1, 19, 20, bytes.len() - 1] {
+            world.inject(from, *to, &bytes[..cut]);
+        }
+        world.run(Duration::from_micros(10));
+    }
+    world.run(Duration::from_millis(50));
+    // The world's owners refuse duplicates and damage by themselves; here the counts.
+    let line = &world.nodes[1].lines[&far];
+    assert_eq!((line.got_count(1), line.got_count(2)), (50, 50));
+    assert_eq!(closed(&world, 1, far), None);
+    assert!(world.nodes[1].endpoint.stats().dropped_in > 100);
+}
+
+#[test]
+fn a_flood_of_inits_costs_bounded_memory_and_honest_peers_connect() {
+    let mut world = World::new(Link::perfect(), 4);
+    let (client, server) = (world.add(config()), world.add(config()));
+    let target = world.nodes[server].address;
+    for number in 0..20_000_u32 {
+        let [_, b, c, d] = number.to_be_bytes();
+        let spoofed = SocketAddr::from(([10, 1 + b, c, d], 9));
+        world.inject(spoofed, target, &init(u64::from(number), 1, (1, 1)));
+        if number % 64 == 0 {
+            world.run(Duration::from_micros(100));
+        }
+        assert!(world.nodes[server].endpoint.half_open() <= 16);
+    }
+    let session = world.connect(client, server);
+    world.until("the honest peer is in", |world| {
+        world.nodes[client].lines[&session].opened && !world.nodes[server].lines.is_empty()
+    });
+    assert!(world.nodes[server].endpoint.stats().cookies > 0);
+    assert!(world.nodes[server].pools.budget().used() < BUDGET_BYTES / 100);
+    assert_eq!(
+        world.nodes[server].lines.len(),
+        1,
+        "nobody else was accepted"
+    );
+    world
+        .offer(client, session, Delivery::Ordered, 1000)
+        .unwrap();
+    world.run(Duration::from_secs(60));
+    assert_eq!(
+        world.nodes[server].endpoint.half_open(),
+        0,
+        "the others are forgotten"
+    );
+}
+
+#[test]
+fn a_cookie_is_good_for_its_address_only() {
+    let mut world = World::new(Link::perfect(), 5);
+    let ask_all = RudpConfig {
+        cookies_from: 0,
+        ..config()
+    };
+    let server = world.add(ask_all);
+    let target = world.nodes[server].address;
+    let seen = record(&mut world);
+    let friend = SocketAddr::from(([10, 0, 0, 7], 7));
+    world.inject(friend, target, &init(5, 6, (1, 1)));
+    world.run(Duration::from_millis(1));
+    let cookie = {
+        let seen = seen.borrow();
+        let (to, bytes) = seen.last().unwrap();
+        assert_eq!((*to, bytes[0], cid_of(bytes)), (friend, 0xC2, 5));
+        bytes[28..44].to_vec()
+    };
+    let with_cookie = |nonce: u64| {
+        let mut bytes = init(5, nonce, (1, 1));
+        bytes[100..102].copy_from_slice(&16_u16.to_le_bytes());
+        bytes[104..120].copy_from_slice(&cookie);
+        sealed(bytes)
+    };
+    let thief = SocketAddr::from(([10, 0, 0, 8], 7));
+    for (from, nonce, first) in [(thief, 6, 0xC2), (friend, 7, 0xC2), (friend, 6, 0xC3)] {
+        world.inject(from, target, &with_cookie(nonce));
+        world.run(Duration::from_millis(1));
+        let seen = seen.borrow();
+        assert_eq!(
+            (seen.last().unwrap().0, seen.last().unwrap().1[0]),
+            (from, first)
+        );
+    }
+    world.run(Duration::from_secs(40));
+    world.inject(friend, target, &with_cookie(8));
+    world.inject(friend, target, &with_cookie(6));
+    world.run(Duration::from_millis(1));
+    assert_eq!(seen.borrow().last().unwrap().1[0], 0xC2, "cookies grow old");
+}
+
+#[test]
+fn peers_of_another_version_are_told_which_ones_there_are() {
+    let mut world = World::new(Link::perfect(), 6);
+    let server = world.add(config());
+    let seen = record(&mut world);
+    let stranger = SocketAddr::from(([10, 0, 0, 7], 7));
+    world.inject(stranger, world.nodes[server].address, &init(5, 6, (2, 9)));
+    world.run(Duration::from_millis(1));
+    let (to, answer) = seen.borrow().last().cloned().unwrap();
+    assert_eq!((to, answer[0]), (stranger, 0xC4));
+    assert_eq!(answer[20..28], 6_u64.to_le_bytes());
+    assert_eq!(
+        answer[28..34],
+        [6, 0, 1, 0, 1, 0],
+        "unsupported version; 1 to 1"
+    );
+    assert_eq!(world.nodes[server].endpoint.sessions(), 0);
+}
+
+#[test]
+fn short_inits_and_public_addresses_get_no_answer() {
+    let mut world = World::new(Link::perfect(), 7);
+    let server = world.add(config());
+    let seen = record(&mut world);
+    let target = world.nodes[server].address;
+    let mut short = init(5, 6, (1, 1));
+    short.truncate(1199);
+    world.inject(SocketAddr::from(([10, 0, 0, 7], 7)), target, &sealed(short));
+    world.inject(
+        SocketAddr::from(([8, 8, 8, 8], 53)),
+        target,
+        &init(5, 6, (1, 1)),
+    );
+    let lost = frames(0x1234_5678_0000_0000, 1, &[1; 100]);
+    world.inject(SocketAddr::from(([8, 8, 8, 8], 53)), target, &lost);
+    world.run(Duration::from_secs(1));
+    assert!(seen.borrow().is_empty());
+    let now = world.instant();
+    let public = SocketAddr::from(([8, 8, 8, 8], 53));
+    let refused = world.nodes[server].endpoint.connect(public, now);
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("public_addresses")
+    );
+}
+
+#[test]
+fn a_peer_that_stops_acknowledging_is_given_up_in_time() {
+    let (mut world, near, _) = pair(Link::perfect(), 8, &config());
+    world.nodes[0].lines.get_mut(&near).unwrap();
+    world.partitioned = true;
+    world.offer(0, near, Delivery::Ordered, 1000).unwrap();
+    let (began, carried) = (world.now, world.carried);
+    world.until("the session ends", |world| closed(world, 0, near).is_some());
+    assert_eq!(
+        closed(&world, 0, near),
+        Some(SessionEnd::Expired(Timeout::Keepalive))
+    );
+    let took = world.now - began;
+    let timeout = 20_000_000_000;
+    assert!((timeout - 1_000_000..=timeout).contains(&took), "{took} ns");
+    let sent = world.carried - carried;
+    assert!(sent < 100, "{sent} packets into the void");
+    let unsent = world.nodes[0].lines[&near].closed.unwrap().1;
+    assert_eq!(unsent, 1000);
+}
+
+#[test]
+fn a_silent_peer_is_found_by_keepalive_and_an_idle_session_lives_on() {
+    let (mut world, near, far) = pair(Link::perfect(), 9, &config());
+    world.run(Duration::from_secs(600));
+    assert_eq!(
+        (closed(&world, 0, near), closed(&world, 1, far)),
+        (None, None)
+    );
+    world.partitioned = true;
+    world.run(Duration::from_secs(90));
+    let gone = Some(SessionEnd::Expired(Timeout::Keepalive));
+    assert_eq!(
+        (closed(&world, 0, near), closed(&world, 1, far)),
+        (gone, gone)
+    );
+}
+
+#[test]
+fn a_restarted_server_is_noticed_at_once() {
+    let (mut world, near, _) = pair(Link::perfect(), 10, &config());
+    world.restart(1);
+    world.offer(0, near, Delivery::Ordered, 100).unwrap();
+    let began = world.now;
+    world.until("the client knows", |world| closed(world, 0, near).is_some());
+    assert_eq!(closed(&world, 0, near), Some(SessionEnd::Restarted));
+    assert!(world.now - began < 100_000, "one round trip");
+    let again = world.connect(0, 1);
+    world.until("it connects anew", |world| {
+        world.nodes[0].lines[&again].opened
+    });
+}
+
+#[test]
+fn a_restarted_client_replaces_its_old_sessions() {
+    let (mut world, _, far) = pair(Link::perfect(), 11, &config());
+    world.restart(0);
+    let again = world.connect(0, 1);
+    world.until("it connects anew", |world| {
+        world.nodes[0].lines[&again].opened
+    });
+    world.run(Duration::from_millis(1));
+    assert_eq!(closed(&world, 1, far), Some(SessionEnd::Restarted));
+}
+
+#[test]
+fn a_reset_that_names_no_packet_of_the_session_is_ignored() {
+    let (mut world, near, _, _, _) = open(12);
+    let seen = record(&mut world);
+    world.offer(0, near, Delivery::Ordered, 100).unwrap();
+    world.run(Duration::from_millis(1));
+    let (cid, number) = key(&seen, world.nodes[1].address);
+    let (from, to) = (world.nodes[1].address, world.nodes[0].address);
+    let reset = |cid: u64, number: u32| {
+        let mut bytes = crate::forge::head(0xC5, 0, cid, number);
+        bytes.extend_from_slice(&77_u64.to_le_bytes());
+        sealed(bytes)
+    };
+    world.inject(from, to, &reset(cid, number + 1000));
+    world.inject(from, to, &reset(cid ^ (1 << 40), number));
+    world.inject(
+        SocketAddr::from(([10, 3, 3, 3], 3)),
+        to,
+        &reset(cid, number),
+    );
+    world.run(Duration::from_millis(1));
+    assert_eq!(closed(&world, 0, near), None);
+    world.inject(from, to, &reset(cid, number));
+    world.run(Duration::from_millis(1));
+    assert_eq!(closed(&world, 0, near), Some(SessionEnd::Restarted));
+}
+
+#[test]
+fn two_endpoints_never_answer_each_others_answers() {
+    let mut world = World::new(Link::perfect(), 13);
+    let (a, b) = (world.add(config()), world.add(config()));
+    let (from, to) = (world.nodes[a].address, world.nodes[b].address);
+    world.inject(from, to, &frames(0x1234_5678_0000_0000, 1, &[1; 100]));
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.carried, 1, "one reset and nothing after it");
+    assert_eq!(number_of(&frames(5, 9, &[])), 9);
+}
+
+#[test]
+fn pings_without_end_are_a_flood() {
+    let (mut world, _, far, cid, number) = open(14);
+    let (from, to) = (world.nodes[0].address, world.nodes[1].address);
+    let pings = [1, 0, 0, 0].repeat(300);
+    for number in number + 1..number + 41 {
+        world.inject(from, to, &frames(cid, number, &pings));
+    }
+    world.run(Duration::from_millis(5));
+    assert_eq!(closed(&world, 1, far), fault(Fault::Flood));
+}
+
+#[test]
+fn a_paused_owner_costs_no_more_than_was_granted() {
+    let (mut world, near, far) = pair(Link::perfect(), 15, &config());
+    let base = world.nodes[1].pools.budget().used();
+    world.pause(1, far, true);
+    for _ in 0..500 {
+        world.offer(0, near, Delivery::Ordered, 3000).unwrap();
+    }
+    world.run(Duration::from_secs(2));
+    let held = world.nodes[1].pools.budget().used() - base;
+    assert!(
+        held <= 2 * ((64 << 10) + 64 * 4096),
+        "{held} bytes are held"
+    );
+    assert_eq!(world.nodes[1].lines[&far].ordered_next, 0);
+    let (carried, now) = (world.carried, world.now);
+    world.run(Duration::from_secs(5));
+    assert_eq!(
+        world.carried, carried,
+        "who has no credit is silent ({now})"
+    );
+    world.pause(1, far, false);
+    world.until("everything comes", |world| {
+        world.nodes[1].lines[&far].ordered_next == 500
+    });
+}
+
+#[test]
+fn closing_sends_what_was_accepted_and_both_ends_learn_why() {
+    let (mut world, near, far) = pair(Link::perfect(), 16, &config());
+    world.link.loss = 200_000;
+    for _ in 0..100 {
+        world.offer(0, near, Delivery::Ordered, 5000).unwrap();
+    }
+    let now = world.instant();
+    world.nodes[0].endpoint.close(near, CloseCode::Normal, now);
+    let refused = world.send(
+        0,
+        near,
+        Header::message(0, 0, 0),
+        b"late",
+        Delivery::Ordered,
+    );
+    assert!(refused.is_err());
+    world.until("both ends know", |world| {
+        closed(world, 0, near).is_some() && closed(world, 1, far).is_some()
+    });
+    assert_eq!(world.nodes[1].lines[&far].ordered_next, 100);
+    let code = CloseCode::Normal;
+    assert_eq!(closed(&world, 0, near), Some(SessionEnd::Local(code)));
+    assert_eq!(closed(&world, 1, far), Some(SessionEnd::Peer(code)));
+}

@@ -1,0 +1,211 @@
+//! What loss costs, in virtual time: one lost tail, one percent, a full link, two flows.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use ringway_proto::packet::{Delivery, SessionId};
+use ringway_proto::rudp::RudpConfig;
+
+use crate::world::{Link, World, pair};
+
+/// A network of 20 us round trips without faults.
+fn quick() -> Link {
+    Link::perfect()
+}
+
+fn answered(world: &World, session: SessionId) -> u64 {
+    world.nodes[0].lines[&session].arrivals.len() as u64
+}
+
+/// One call: a message and its echo. How long it took, in nanoseconds.
+fn call(world: &mut World, session: SessionId, len: usize) -> u64 {
+    let (began, before) = (world.now, answered(world, session));
+    world.offer(0, session, Delivery::Unordered, len).unwrap();
+    world.until("the answer came", |world| answered(world, session) > before);
+    world.now - began
+}
+
+fn warm(seed: u64, link: Link) -> (World, SessionId) {
+    let (mut world, near, _) = pair(link, seed, &RudpConfig::default());
+    world.nodes[1].echo = true;
+    for _ in 0..50 {
+        call(&mut world, near, 64);
+    }
+    (world, near)
+}
+
+// docs/wire/rudp.md#loss
+#[test]
+fn one_lost_tail_costs_less_than_eight_round_trips() {
+    for direction in [0, 1] {
+        let (mut world, near) = warm(1, quick());
+        let target = world.nodes[1 - direction].address;
+        let armed = Rc::new(Cell::new(true));
+        let flag = Rc::clone(&armed);
+        world.filter = Some(Box::new(move |to, packet| {
+            to == target && packet.len() > 100 && flag.replace(false)
+        }));
+        let took = call(&mut world, near, 64);
+        println!("tail lost in direction {direction}: {took} ns");
+        assert!(!armed.get(), "a packet was dropped");
+        assert!(took < 150_000, "{took} ns");
+    }
+}
+
+#[test]
+fn one_percent_of_loss_costs_the_slowest_call_less_than_five_round_trips() {
+    let (mut world, near) = warm(2, quick());
+    world.link.loss = 10_000;
+    let mut times: Vec<u64> = (0..2000).map(|_| call(&mut world, near, 64)).collect();
+    times.sort_unstable();
+    let p99 = times[times.len() * 99 / 100];
+    println!(
+        "p50 {} p99 {p99} max {:?}",
+        times[times.len() / 2],
+        times.last()
+    );
+    assert!(p99 < 5 * 20_000, "{p99} ns");
+}
+
+/// Sends `total` bytes in messages of `len`, keeping the queue short. Nanoseconds until all arrived.
+fn bulk(world: &mut World, flows: &[(SessionId, SessionId)], len: usize, total: u64) -> u64 {
+    let began = world.now;
+    let mut offered = vec![0_u64; flows.len()];
+    let limit = world.now + 600_000_000_000;
+    loop {
+        let mut done = true;
+        for ((near, far), offered) in flows.iter().zip(&mut offered) {
+            while *offered < total && world.nodes[0].lines[near].queued < 4 * len.max(64 << 10) {
+                world.offer(0, *near, Delivery::Unordered, len).unwrap();
+                *offered += len as u64;
+            }
+            done &= world.nodes[1].lines[far].bytes_got >= total;
+        }
+        if done {
+            return world.now - began;
+        }
+        assert!(world.step(limit), "the transfer stands still");
+    }
+}
+
+#[test]
+fn a_link_that_loses_one_percent_is_used_to_nine_tenths() {
+    let link = Link {
+        bytes_per_s: 125_000_000,
+        queue_bytes: 256 << 10,
+        delay_ns: 10_000,
+        mtu: 1472,
+        ..quick()
+    };
+    let (mut world, near, far) = pair(link, 3, &RudpConfig::default());
+    bulk(&mut world, &[(near, far)], 64 << 10, 4 << 20);
+    world.link.loss = 10_000;
+    world.nodes[1].lines.get_mut(&far).unwrap().bytes_got = 0;
+    let total = 12 << 20;
+    let took = bulk(&mut world, &[(near, far)], 64 << 10, total);
+    let goodput = total as f64 / (took as f64 / 1e9) / 125e6;
+    println!(
+        "goodput {goodput:.3} of the link, {:?}",
+        world.nodes[0].endpoint.stats()
+    );
+    assert!(goodput >= 0.9, "{goodput}");
+}
+
+#[test]
+fn two_flows_share_a_link_evenly() {
+    let link = Link {
+        bytes_per_s: 125_000_000,
+        queue_bytes: 256 << 10,
+        delay_ns: 50_000,
+        mtu: 1472,
+        ..quick()
+    };
+    let (mut world, near, _) = pair(link, 4, &RudpConfig::default());
+    let second = world.connect(0, 1);
+    world.until("the second opens", |world| {
+        world.nodes[1].lines.len() == 2 && world.nodes[0].lines[&second].opened
+    });
+    let far: Vec<SessionId> = world.nodes[1].lines.keys().copied().collect();
+    let nears = [near, second];
+    let until = world.now + 1_000_000_000;
+    let mut at_half = None;
+    while world.now < until {
+        for near in nears {
+            while world.nodes[0].lines[&near].queued < 512 << 10 {
+                world.offer(0, near, Delivery::Unordered, 64 << 10).unwrap();
+            }
+        }
+        assert!(world.step(until) || world.now >= until);
+        if at_half.is_none() && world.now > until - 700_000_000 {
+            at_half = Some([0, 1].map(|at: usize| world.nodes[1].lines[&far[at]].bytes_got));
+        }
+    }
+    let before = at_half.unwrap();
+    let got = [0, 1].map(|at: usize| world.nodes[1].lines[&far[at]].bytes_got - before[at]);
+    let share = got[0].min(got[1]) as f64 / got[0].max(got[1]) as f64;
+    println!("shares {got:?}: {share:.3}");
+    assert!(share > 0.8, "{got:?}");
+}
+
+#[test]
+fn answers_acknowledge_requests() {
+    let (mut world, near) = warm(5, quick());
+    let (carried, alone) = (world.carried, acks_alone(&world));
+    for _ in 0..1000 {
+        call(&mut world, near, 64);
+    }
+    assert_eq!(
+        acks_alone(&world),
+        alone,
+        "no packet carried only an acknowledgement"
+    );
+    assert_eq!(world.carried - carried, 2000, "two packets per call");
+}
+
+fn acks_alone(world: &World) -> u64 {
+    let nodes = world.nodes.iter();
+    nodes.map(|node| node.endpoint.stats().acks_alone).sum()
+}
+
+#[test]
+fn messages_of_one_moment_share_packets() {
+    let (mut world, near) = warm(6, quick());
+    let carried = world.carried;
+    for _ in 0..64 {
+        world.offer(0, near, Delivery::Unordered, 64).unwrap();
+    }
+    world.until("all are answered", |world| answered(world, near) >= 50 + 64);
+    assert!(
+        world.carried - carried <= 16,
+        "{} packets",
+        world.carried - carried
+    );
+}
+
+#[test]
+fn long_paths_are_found_and_black_holes_are_left() {
+    let (mut world, near, far) = pair(quick(), 7, &RudpConfig::default());
+    bulk(&mut world, &[(near, far)], 256 << 10, 4 << 20);
+    assert_eq!(world.nodes[0].endpoint.path_bytes(near), Some(65_507));
+    world.link.mtu = 1400;
+    world.nodes[1].lines.get_mut(&far).unwrap().bytes_got = 0;
+    let took = bulk(&mut world, &[(near, far)], 256 << 10, 4 << 20);
+    assert_eq!(world.nodes[0].endpoint.path_bytes(near), Some(1200));
+    println!("4 MiB through a fresh black hole: {took} ns");
+    assert!(took < 1_000_000_000, "{took}");
+}
+
+#[test]
+fn a_mark_slows_down_before_anything_is_lost() {
+    let link = Link {
+        bytes_per_s: 125_000_000,
+        queue_bytes: 1 << 20,
+        mark_bytes: 32 << 10,
+        mtu: 1472,
+        ..quick()
+    };
+    let (mut world, near, far) = pair(link, 8, &RudpConfig::default());
+    bulk(&mut world, &[(near, far)], 64 << 10, 8 << 20);
+    assert!(world.marked > 0);
+    assert_eq!(world.nodes[0].endpoint.stats().lost, 0);
+}

@@ -1,0 +1,793 @@
+//! A network of endpoints in virtual time: links that do what networks do, owners that check what they get.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway_buf::{Instant, Pools, PoolsConfig};
+use ringway_proto::packet::{
+    Body, Delivery, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SendRefusal, SessionEnd,
+    SessionId, TransmitSink,
+};
+use ringway_proto::rudp::{Rudp, RudpConfig};
+use ringway_proto::{CloseCode, Header};
+
+/// Memory of one node.
+pub const BUDGET_BYTES: usize = 64 << 20;
+
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    pub fn hits(&mut self, per_million: u64) -> bool {
+        per_million > 0 && self.below(1_000_000) < per_million
+    }
+}
+
+/// One direction between any two nodes. Chances are per million.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub delay_ns: u64,
+    pub jitter_ns: u64,
+    pub loss: u64,
+    pub burst_enter: u64,
+    pub burst_leave: u64,
+    pub reorder: u64,
+    pub reorder_ns: u64,
+    pub duplicate: u64,
+    pub corrupt: u64,
+    pub truncate: u64,
+    /// 0: no limit.
+    pub bytes_per_s: u64,
+    pub queue_bytes: u64,
+    /// Queue length from which on packets are marked; 0: never.
+    pub mark_bytes: u64,
+    /// Longer packets vanish.
+    pub mtu: usize,
+}
+
+impl Link {
+    pub fn perfect() -> Self {
+        Self {
+            delay_ns: 10_000,
+            jitter_ns: 0,
+            loss: 0,
+            burst_enter: 0,
+            burst_leave: 1_000_000,
+            reorder: 0,
+            reorder_ns: 0,
+            duplicate: 0,
+            corrupt: 0,
+            truncate: 0,
+            bytes_per_s: 0,
+            queue_bytes: 1 << 20,
+            mark_bytes: 0,
+            mtu: 65_507,
+        }
+    }
+
+    /// Each fault is off in half of all seeds.
+    pub fn swarm(random: &mut Random) -> Self {
+        let mut some = |max: u64| {
+            if random.below(2) == 0 {
+                0
+            } else {
+                let top = max >> random.below(6);
+                1 + random.below(top)
+            }
+        };
+        let mut link = Self {
+            loss: some(300_000),
+            burst_enter: some(20_000),
+            burst_leave: 100_000 + some(800_000),
+            jitter_ns: some(2_000_000),
+            reorder: some(300_000),
+            reorder_ns: some(20_000_000),
+            duplicate: some(300_000),
+            corrupt: some(50_000),
+            truncate: some(50_000),
+            mark_bytes: some(100_000),
+            delay_ns: 1_000 + some(20_000_000),
+            ..Self::perfect()
+        };
+        link.mtu = [1200, 1400, 1472, 9000, 65_507][random.below(5) as usize];
+        if random.below(2) == 0 {
+            link.bytes_per_s = [1_000_000, 20_000_000, 1_000_000_000][random.below(3) as usize];
+            link.queue_bytes = [20_000, 200_000, 1 << 20][random.below(3) as usize];
+        }
+        link
+    }
+}
+
+/// Says of a datagram to an address whether it is dropped.
+pub type Filter = Box<dyn FnMut(SocketAddr, &[u8]) -> bool>;
+
+/// State of a way between two addresses.
+#[derive(Debug, Default)]
+struct Way {
+    busy_until: u64,
+    last_arrival: u64,
+    is_bad: bool,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    at: u64,
+    order: u64,
+    from: SocketAddr,
+    to: SocketAddr,
+    ecn: u8,
+    bytes: Vec<u8>,
+}
+
+/// What the owner of a session knows of it.
+#[derive(Debug, Default)]
+pub struct Line {
+    /// Which other line it talks to; told by the first message.
+    pub opened: bool,
+    pub accepted_from: Option<SocketAddr>,
+    pub draining: bool,
+    pub drained: bool,
+    pub closed: Option<(SessionEnd, u64)>,
+    /// Numbers sent and received, per delivery: ordered, unordered, unreliable.
+    pub sent: [u64; 3],
+    pub got: [Vec<bool>; 3],
+    pub ordered_next: u64,
+    pub bytes_got: u64,
+    /// Bytes accepted and not reported as sent.
+    pub queued: usize,
+    pub paused: bool,
+    pub epoch: u64,
+    /// When each message came, if asked for.
+    pub arrivals: Vec<(u64, usize)>,
+}
+
+impl Line {
+    pub fn got_count(&self, lane: usize) -> u64 {
+        self.got[lane].iter().filter(|got| **got).count() as u64
+    }
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub address: SocketAddr,
+    pub endpoint: Rudp,
+    pub pools: Rc<Pools>,
+    pub lines: BTreeMap<SessionId, Line>,
+    /// Answers every message of this kind with itself.
+    pub echo: bool,
+    pub keep_bodies: bool,
+    pub bodies: Vec<(Header, Vec<u8>)>,
+    /// Bytes from and to addresses that are not proven.
+    received: BTreeMap<SocketAddr, u64>,
+    sent: BTreeMap<SocketAddr, u64>,
+    proven: Vec<SocketAddr>,
+    config: RudpConfig,
+}
+
+pub struct World {
+    pub now: u64,
+    pub link: Link,
+    pub nodes: Vec<Node>,
+    pub random: Random,
+    flights: BinaryHeap<Reverse<Flight>>,
+    ways: BTreeMap<(SocketAddr, SocketAddr), Way>,
+    order: u64,
+    /// Translation of a node's address into the one that others see.
+    pub nat: BTreeMap<SocketAddr, SocketAddr>,
+    pub partitioned: bool,
+    /// Drops the datagrams for which it says so.
+    pub filter: Option<Filter>,
+    pub delivered: u64,
+    pub carried: u64,
+    pub carried_bytes: u64,
+    pub marked: u64,
+    pub hash: u64,
+}
+
+/// The memory that one transmit fills.
+struct Lender {
+    sent: Vec<(SocketAddr, Vec<u8>, usize)>,
+    lent: Vec<u8>,
+    peer: Option<SocketAddr>,
+}
+
+impl TransmitSink for Lender {
+    fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]> {
+        assert!(segment_bytes > 0 && count > 0 && count <= 64);
+        assert!(segment_bytes * count <= 65_507, "more than a burst carries");
+        self.lent.clear();
+        // Unspecified contents: whatever is not written must not be sent.
+        self.lent.resize(segment_bytes * count, 0xA5);
+        self.peer = Some(peer);
+        Some(&mut self.lent)
+    }
+
+    fn commit(&mut self, bytes: usize, segment_bytes: usize) {
+        let peer = self.peer.take().expect("a lease is committed once");
+        assert!(bytes > 0 && segment_bytes > 0);
+        self.sent
+            .push((peer, self.lent[..bytes].to_vec(), segment_bytes));
+    }
+}
+
+pub fn address(number: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 1000 + number))
+}
+
+/// A body that tells what it is: number, then filler that depends on it.
+pub fn body_of(lane: usize, number: u64, len: usize) -> Vec<u8> {
+    let mut random = Random(number ^ ((lane as u64) << 60) ^ 0xB0D1);
+    let mut body = vec![0; len];
+    for chunk in body.chunks_mut(8) {
+        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
+    }
+    body
+}
+
+impl World {
+    pub fn new(link: Link, seed: u64) -> Self {
+        Self {
+            now: 1_000_000,
+            link,
+            nodes: Vec::new(),
+            random: Random(seed),
+            flights: BinaryHeap::new(),
+            ways: BTreeMap::new(),
+            order: 0,
+            nat: BTreeMap::new(),
+            partitioned: false,
+            filter: None,
+            delivered: 0,
+            carried: 0,
+            carried_bytes: 0,
+            marked: 0,
+            hash: 0xCBF2_9CE4_8422_2325,
+        }
+    }
+
+    pub fn instant(&self) -> Instant {
+        Instant::from_nanos(self.now)
+    }
+
+    pub fn add(&mut self, config: RudpConfig) -> usize {
+        let number = self.nodes.len();
+        let address = address(number as u16);
+        let pools = Rc::new(Pools::new(PoolsConfig {
+            budget_bytes: BUDGET_BYTES,
+            ..PoolsConfig::default()
+        }));
+        let seed = self.random.next();
+        let endpoint = Rudp::new(config.clone(), Rc::clone(&pools), seed).unwrap();
+        self.nodes.push(Node {
+            address,
+            endpoint,
+            pools,
+            lines: BTreeMap::new(),
+            echo: false,
+            keep_bodies: false,
+            bodies: Vec::new(),
+            received: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            proven: Vec::new(),
+            config,
+        });
+        number
+    }
+
+    /// The process of a node dies and starts anew: nothing of it is left but its address.
+    pub fn restart(&mut self, node: usize) {
+        let seed = self.random.next();
+        let node = &mut self.nodes[node];
+        let pools = Rc::clone(&node.pools);
+        node.endpoint = Rudp::new(node.config.clone(), pools, seed).unwrap();
+        node.lines.clear();
+        node.received.clear();
+        node.sent.clear();
+        node.proven.clear();
+    }
+
+    pub fn connect(&mut self, from: usize, to: usize) -> SessionId {
+        let (peer, now) = (self.nodes[to].address, self.instant());
+        let node = &mut self.nodes[from];
+        node.proven.push(peer);
+        let session = node.endpoint.connect(peer, now).unwrap();
+        node.lines.insert(session, Line::default());
+        session
+    }
+
+    /// Sends a numbered message; its content follows from its number.
+    pub fn offer(
+        &mut self,
+        node: usize,
+        session: SessionId,
+        delivery: Delivery,
+        len: usize,
+    ) -> Result<(), SendRefusal> {
+        let lane = lane_of(delivery);
+        let number = self.nodes[node].lines[&session].sent[lane];
+        let header = Header {
+            word: number,
+            flags: lane as u8,
+            ..Header::message(0, (number % 60_000) as u16, 0)
+        };
+        self.send(node, session, header, &body_of(lane, number, len), delivery)?;
+        let line = self.nodes[node].lines.get_mut(&session).unwrap();
+        line.sent[lane] += 1;
+        Ok(())
+    }
+
+    pub fn send(
+        &mut self,
+        node: usize,
+        session: SessionId,
+        header: Header,
+        body: &[u8],
+        delivery: Delivery,
+    ) -> Result<(), SendRefusal> {
+        let now = self.instant();
+        let node = &mut self.nodes[node];
+        let mut lease = node.pools.lease(body.len()).expect("memory to send");
+        lease.reset(0);
+        lease.append(body.len()).unwrap().copy_from_slice(body);
+        let message = Outgoing {
+            header,
+            body: lease.freeze(),
+            delivery,
+        };
+        node.endpoint
+            .send(session, message, now)
+            .map_err(|(_, refusal)| refusal)?;
+        node.lines.get_mut(&session).unwrap().queued += body.len();
+        Ok(())
+    }
+
+    pub fn pause(&mut self, node: usize, session: SessionId, paused: bool) {
+        let now = self.instant();
+        let node = &mut self.nodes[node];
+        if let Some(line) = node.lines.get_mut(&session) {
+            line.paused = paused;
+        }
+        node.endpoint.pause(session, paused, now);
+    }
+
+    /// A datagram that somebody writes by hand.
+    pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.order += 1;
+        self.flights.push(Reverse(Flight {
+            at: self.now,
+            order: self.order,
+            from,
+            to,
+            ecn: 0,
+            bytes: bytes.to_vec(),
+        }));
+    }
+
+    /// Everything that happens at the next moment at which something happens. False: nothing ever will.
+    pub fn step(&mut self, until: u64) -> bool {
+        self.flush();
+        let flight = self.flights.peek().map(|Reverse(flight)| flight.at);
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.endpoint.poll_timeout());
+        let timer = timers.min().map(|at| at.as_nanos().max(self.now));
+        let Some(next) = flight.into_iter().chain(timer).min() else {
+            return false;
+        };
+        if next > until {
+            self.now = until;
+            return false;
+        }
+        self.now = self.now.max(next);
+        let now = self.instant();
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            if node.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+                node.endpoint.handle_timeout(now);
+                self.events(index, &[]);
+            }
+        }
+        while let Some(Reverse(flight)) = self.flights.peek()
+            && flight.at <= self.now
+        {
+            let Some(Reverse(flight)) = self.flights.pop() else {
+                break;
+            };
+            self.arrive(flight);
+        }
+        self.flush();
+        true
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let until = self.now + time.as_nanos() as u64;
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// Runs until `done`, or panics when nothing happens any more or after a long time.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let limit = self.now + 3_600_000_000_000;
+        let mut steps = 0_u64;
+        while !done(self) {
+            steps += 1;
+            assert!(steps < 3_000_000, "never happened: {what} (busy)");
+            assert!(self.step(limit), "never happened: {what}");
+        }
+    }
+
+    fn note(&mut self, words: &[u64]) {
+        for word in words {
+            self.hash = (self.hash ^ word).wrapping_mul(0x100_0000_01B3);
+        }
+    }
+
+    fn flush(&mut self) {
+        for index in 0..self.nodes.len() {
+            for _ in 0..10_000 {
+                let now = self.instant();
+                let node = &mut self.nodes[index];
+                if !node.endpoint.wants_transmit() {
+                    break;
+                }
+                let before = in_flight(node);
+                let mut lender = Lender {
+                    sent: Vec::new(),
+                    lent: Vec::new(),
+                    peer: None,
+                };
+                let more = node.endpoint.poll_transmit(&mut lender, now);
+                check_window(node, &before);
+                for (to, bytes, segment) in lender.sent {
+                    for packet in bytes.chunks(segment) {
+                        self.depart(index, to, packet);
+                    }
+                }
+                self.events(index, &[]);
+                assert!(
+                    more || self.nodes[index].endpoint.wants_transmit() == more,
+                    "an endpoint that wants to send more says so"
+                );
+            }
+        }
+    }
+
+    fn depart(&mut self, index: usize, to: SocketAddr, packet: &[u8]) {
+        let node = &mut self.nodes[index];
+        if !node.proven.contains(&to) {
+            let sent = node.sent.entry(to).or_default();
+            *sent += packet.len() as u64;
+            let received = node.received.get(&to).copied().unwrap_or(0);
+            assert!(
+                *sent <= 3 * received,
+                "{sent} bytes to {to}, from where {received} came, and nothing is proven"
+            );
+        }
+        let own = node.address;
+        let from = self.nat.get(&own).copied().unwrap_or(own);
+        self.note(&[self.now, packet.len() as u64]);
+        self.carried += 1;
+        self.carried_bytes += packet.len() as u64;
+        let link = self.link.clone();
+        let way = self.ways.entry((own, to)).or_default();
+        let mut ecn = 2;
+        if link.bytes_per_s > 0 {
+            let waiting = way.busy_until.saturating_sub(self.now) as u128
+                * u128::from(link.bytes_per_s)
+                / 1_000_000_000;
+            if waiting + packet.len() as u128 > u128::from(link.queue_bytes) {
+                return;
+            }
+            if link.mark_bytes > 0 && waiting > u128::from(link.mark_bytes) {
+                ecn = 3;
+                self.marked += 1;
+            }
+            let wire = packet.len() as u64 * 1_000_000_000 / link.bytes_per_s;
+            way.busy_until = way.busy_until.max(self.now) + wire;
+        } else {
+            way.busy_until = self.now;
+        }
+        let departs = way.busy_until;
+        let turns = if way.is_bad {
+            link.burst_leave
+        } else {
+            link.burst_enter
+        };
+        if self.random.hits(turns) {
+            way.is_bad = !way.is_bad;
+        }
+        let is_bad = way.is_bad;
+        let lost = self.partitioned
+            || packet.len() > link.mtu
+            || self.random.hits(link.loss)
+            || (is_bad && self.random.hits(900_000))
+            || self
+                .filter
+                .as_mut()
+                .is_some_and(|filter| filter(to, packet));
+        if lost {
+            return;
+        }
+        let copies = 1 + u64::from(self.random.hits(link.duplicate));
+        for _ in 0..copies {
+            let mut bytes = packet.to_vec();
+            if self.random.hits(link.corrupt) {
+                let bit = self.random.below(bytes.len() as u64 * 8) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            if self.random.hits(link.truncate) {
+                bytes.truncate(self.random.below(bytes.len() as u64) as usize);
+            }
+            let jitter = self.random.below(link.jitter_ns + 1);
+            let mut at = departs + link.delay_ns + jitter;
+            if self.random.hits(link.reorder) {
+                at += 1 + self.random.below(link.reorder_ns + 1);
+            } else if let Some(way) = self.ways.get_mut(&(own, to)) {
+                at = at.max(way.last_arrival);
+                way.last_arrival = at;
+            }
+            self.order += 1;
+            self.flights.push(Reverse(Flight {
+                at,
+                order: self.order,
+                from,
+                to,
+                ecn,
+                bytes,
+            }));
+        }
+    }
+
+    fn arrive(&mut self, flight: Flight) {
+        // Behind a translation only the current outer address is reached.
+        let inner = self
+            .nat
+            .iter()
+            .find(|(_, outer)| **outer == flight.to)
+            .map(|(inner, _)| *inner);
+        let to = inner.unwrap_or(flight.to);
+        if inner.is_none() && self.nat.contains_key(&flight.to) {
+            return;
+        }
+        let Some(index) = self.nodes.iter().position(|node| node.address == to) else {
+            return;
+        };
+        self.delivered += 1;
+        let mut batch = flight.bytes;
+        let segment = batch.len();
+        let (from, ecn) = (flight.from, flight.ecn);
+        // Packets of one size that arrive together come in one batch.
+        while let Some(Reverse(next)) = self.flights.peek()
+            && next.at <= self.now
+            && (next.from, next.to, next.ecn) == (from, flight.to, ecn)
+            && segment > 0
+            && batch.len().is_multiple_of(segment)
+            && !next.bytes.is_empty()
+            && next.bytes.len() <= segment
+            && batch.len() + next.bytes.len() <= 65_535
+        {
+            if let Some(Reverse(next)) = self.flights.pop() {
+                batch.extend_from_slice(&next.bytes);
+            }
+        }
+        let now = self.instant();
+        let node = &mut self.nodes[index];
+        *node.received.entry(from).or_default() += batch.len() as u64;
+        let meta = PacketMeta {
+            peer: from,
+            segment_bytes: segment,
+            ecn,
+        };
+        node.endpoint.handle_datagrams(&meta, &batch, now);
+        self.events(index, &batch);
+    }
+
+    fn events(&mut self, index: usize, batch: &[u8]) {
+        let now = self.instant();
+        while let Some(event) = self.nodes[index].endpoint.poll_event() {
+            let node = &mut self.nodes[index];
+            match event {
+                PacketEvent::Accepted { session, address } => {
+                    let line = Line {
+                        accepted_from: Some(address),
+                        ..Line::default()
+                    };
+                    assert!(node.lines.insert(session, line).is_none());
+                    node.proven.push(address);
+                }
+                PacketEvent::Opened { session, peer } => {
+                    let line = node.lines.get_mut(&session).expect("a known session opens");
+                    assert!(!line.opened && line.closed.is_none());
+                    line.opened = true;
+                    line.epoch = peer.epoch;
+                }
+                PacketEvent::Message {
+                    session,
+                    header,
+                    body,
+                } => self.message(index, session, header, body, batch),
+                PacketEvent::Sent { session, bytes } => {
+                    let line = node.lines.get_mut(&session).expect("known");
+                    line.queued = line
+                        .queued
+                        .checked_sub(bytes)
+                        .expect("sent what was queued");
+                }
+                PacketEvent::Draining { session } => {
+                    let line = node.lines.get_mut(&session).expect("known");
+                    assert!(!line.draining);
+                    line.draining = true;
+                }
+                PacketEvent::Drained { session } => {
+                    let line = node.lines.get_mut(&session).expect("known");
+                    assert!(!line.drained);
+                    line.drained = true;
+                    node.endpoint.close(session, CloseCode::Drained, now);
+                }
+                PacketEvent::Closed {
+                    session,
+                    end,
+                    unsent_bytes,
+                } => {
+                    let line = node
+                        .lines
+                        .get_mut(&session)
+                        .expect("a known session closes");
+                    assert!(line.closed.is_none(), "closed twice");
+                    assert_eq!(
+                        unsent_bytes, line.queued as u64,
+                        "what was not sent is told"
+                    );
+                    line.closed = Some((end, unsent_bytes));
+                }
+            }
+        }
+        let node = &mut self.nodes[index];
+        for (id, line) in &node.lines {
+            // A peer that moved has answered from where it is now.
+            if let Some(address) = node.endpoint.peer_address(*id)
+                && line.accepted_from.is_some_and(|from| from != address)
+                && !node.proven.contains(&address)
+            {
+                assert!(
+                    node.received.contains_key(&address),
+                    "nothing came from {address}"
+                );
+                node.proven.push(address);
+            }
+        }
+        let budget = node.pools.budget();
+        assert!(budget.used() <= budget.limit());
+    }
+
+    fn message(
+        &mut self,
+        index: usize,
+        session: SessionId,
+        header: Header,
+        body: Body,
+        batch: &[u8],
+    ) {
+        let now = self.instant();
+        let bytes = match &body {
+            Body::Received(range) => &batch[range.clone()],
+            Body::Owned(place) => place.bytes(),
+        };
+        assert_eq!(bytes.len(), header.length as usize);
+        let node = &mut self.nodes[index];
+        let line = node.lines.get_mut(&session).expect("known");
+        assert!(
+            line.opened && line.closed.is_none(),
+            "between opened and closed"
+        );
+        if line.paused {
+            let mut place = node.pools.lease(bytes.len()).unwrap();
+            place.reset(0);
+            let mut place = place.into_recv();
+            place.rewind(0);
+            place.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+            place.filled(bytes.len());
+            node.endpoint.put_back(session, header, place);
+            return;
+        }
+        let (lane, number) = (usize::from(header.flags), header.word);
+        line.bytes_got += bytes.len() as u64;
+        line.arrivals.push((now.as_nanos(), bytes.len()));
+        if node.keep_bodies {
+            node.bodies.push((header, bytes.to_vec()));
+        }
+        if lane < 3 {
+            assert_eq!(header.tag, (number % 60_000) as u16);
+            assert!(
+                bytes == body_of(lane, number, bytes.len()),
+                "message {number} is damaged"
+            );
+            let got = &mut line.got[lane];
+            if got.len() <= number as usize {
+                got.resize(number as usize + 1, false);
+            }
+            assert!(
+                !got[number as usize],
+                "message {number} of lane {lane} came twice"
+            );
+            got[number as usize] = true;
+            if lane == 0 {
+                assert_eq!(number, line.ordered_next, "the order is kept");
+                line.ordered_next += 1;
+            }
+        }
+        let word = [now.as_nanos(), number, lane as u64, bytes.len() as u64];
+        if node.echo {
+            let bytes = bytes.to_vec();
+            let header = Header { flags: 9, ..header };
+            // A session that closes takes no answer.
+            let sent = self.send(index, session, header, &bytes, Delivery::Unordered);
+            assert!(sent.is_ok() || sent == Err(SendRefusal::Closed));
+        }
+        self.note(&word);
+    }
+}
+
+pub fn lane_of(delivery: Delivery) -> usize {
+    match delivery {
+        Delivery::Ordered => 0,
+        Delivery::Unordered => 1,
+        Delivery::Unreliable { .. } => 2,
+    }
+}
+
+fn in_flight(node: &Node) -> BTreeMap<SessionId, (u64, u64)> {
+    let lines = node.lines.keys();
+    lines
+        .filter_map(|id| {
+            let path = u64::from(node.endpoint.path_bytes(*id)?);
+            Some((*id, (node.endpoint.in_flight(*id)?.0, path)))
+        })
+        .collect()
+}
+
+/// Nothing leaves beyond the window but probes and a few control frames.
+fn check_window(node: &Node, before: &BTreeMap<SessionId, (u64, u64)>) {
+    for (id, (before, path)) in before {
+        let Some((after, window)) = node.endpoint.in_flight(*id) else {
+            continue;
+        };
+        // Two probes, one packet begun below the window, one search for the path's size.
+        let slack = 3 * path + 65_507;
+        assert!(
+            after <= *before || after <= window + slack || after - before <= slack,
+            "{after} bytes on the way with a window of {window}"
+        );
+    }
+}
+
+/// Two nodes and an open session between them.
+pub fn pair(link: Link, seed: u64, config: &RudpConfig) -> (World, SessionId, SessionId) {
+    let mut world = World::new(link, seed);
+    let client = world.add(config.clone());
+    let server = world.add(config.clone());
+    let near = world.connect(client, server);
+    world.until("both ends are open", |world| {
+        world
+            .nodes
+            .iter()
+            .all(|node| !node.lines.is_empty() && node.lines.values().all(|line| line.opened))
+    });
+    let far = *world.nodes[server].lines.keys().next().unwrap();
+    (world, near, far)
+}
