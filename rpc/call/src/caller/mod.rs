@@ -254,24 +254,31 @@ impl Caller {
         if open.one_way {
             return Ok(call);
         }
-        let lane = if method_kind == Kind::Unary && matches!(sent, Sent::Whole) {
-            None
-        } else {
-            let window = self.base.config.stream_credit;
-            Some(Lane {
-                priority: open.priority.min(PRIORITY_MAX),
-                credit: i64::from(credit),
-                ended: end,
-                allowed: i64::from(window),
-                window,
-                bulk: bulk_of(sent, if end { flag::END } else { 0 }, true),
-                ..Lane::default()
-            })
-        };
         let deadline = open.deadline.unwrap_or(Instant::MAX);
         self.next_check = self.next_check.min(deadline);
-        self.slots.take(call, method_kind, deadline, lane);
+        self.slots.take(call, method_kind, deadline);
+        if method_kind != Kind::Unary || !matches!(sent, Sent::Whole) {
+            self.add_lane(call, open, credit, end, sent);
+        }
         Ok(call)
+    }
+
+    /// What a call has that streams, or whose request is large.
+    #[cold]
+    fn add_lane(&mut self, call: CallId, open: &Open<'_>, credit: u32, end: bool, sent: Sent) {
+        let window = self.base.config.stream_credit;
+        let lane = Lane {
+            priority: open.priority.min(PRIORITY_MAX),
+            credit: i64::from(credit),
+            ended: end,
+            allowed: i64::from(window),
+            window,
+            bulk: bulk_of(sent, if end { flag::END } else { 0 }, true),
+            ..Lane::default()
+        };
+        if let Some(slot) = self.slots.open_mut(call) {
+            slot.lane = Some(alloc::boxed::Box::new(lane));
+        }
     }
 
     #[inline]
@@ -491,6 +498,13 @@ impl Caller {
     #[inline]
     pub fn wants_flush(&self) -> bool {
         self.base.debts.is_empty() && self.base.bulks.is_ready()
+    }
+
+    /// Whether nothing is left to do besides frames: no event to poll, nothing to flush.
+    #[must_use]
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.events.is_empty() && self.base.bulks.is_empty()
     }
 
     /// Whether anything waits for room in the connection's queue.

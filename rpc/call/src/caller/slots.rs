@@ -57,13 +57,13 @@ impl Slots {
 
     /// Takes the slot that [`peek`](Self::peek) showed.
     #[inline]
-    pub(crate) fn take(&mut self, call: CallId, kind: Kind, deadline: Instant, lane: Option<Lane>) {
+    pub(crate) fn take(&mut self, call: CallId, kind: Kind, deadline: Instant) {
         let slot = Slot {
             state: State::Open,
             kind,
             generation: call.generation(),
             deadline,
-            lane: lane.map(Box::new),
+            lane: None,
         };
         if self.free.pop().is_none() {
             self.all.push(slot);
@@ -103,6 +103,23 @@ impl Slots {
     pub(crate) fn all(&self) -> impl Iterator<Item = (CallId, State)> + '_ {
         let all = (0_u32..).zip(&self.all);
         all.map(|(index, slot)| (CallId::new(index, slot.generation), slot.state))
+    }
+
+    /// The server has ended a call that nobody gave up and that has no lane; false: there is no such call.
+    #[inline]
+    pub(crate) fn free_plain(&mut self, call: CallId) -> bool {
+        let Some(slot) = self.all.get_mut(call.slot() as usize) else {
+            return false;
+        };
+        let is_plain = slot.generation == call.generation()
+            && slot.state == State::Open
+            && slot.lane.is_none();
+        if is_plain {
+            slot.state = State::Free;
+            slot.generation = CallId::next_generation(slot.generation);
+            self.free.push(call.slot());
+        }
+        is_plain
     }
 
     /// Calls whose deadline has passed, and the earliest of the others.

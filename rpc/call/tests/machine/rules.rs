@@ -716,3 +716,50 @@ fn a_large_answer_to_a_cancelled_call_does_not_wait_for_a_grant() {
     pair.settle();
     assert_eq!((pair.caller.open_calls(), pair.callee.open_calls()), (0, 0));
 }
+
+#[test]
+fn only_a_plain_answer_of_an_open_call_takes_the_short_way() {
+    let mut pair = Pair::new();
+    let call = pair.open(UNARY, b"x", true);
+    let plain = Head::new(kind::END, flag::END | flag::MESSAGE, call, 0);
+    let other = Head::new(
+        kind::END,
+        plain.flags,
+        CallId::from_wire(call.to_wire() + 1),
+        0,
+    );
+    let others = [
+        Head {
+            kind: kind::DATA,
+            ..plain
+        },
+        Head {
+            flags: plain.flags | flag::COMPRESSED,
+            ..plain
+        },
+        Head {
+            flags: flag::END,
+            ..plain
+        },
+        Head { tag: 1, ..plain },
+        Head::new(kind::END, plain.flags, call, 5),
+        other,
+    ];
+    for head in others {
+        assert_eq!(pair.caller.handle_answer(head, 1), None, "{head:?}");
+    }
+    assert_eq!(pair.caller.handle_answer(plain, usize::MAX), None);
+    assert_eq!(pair.caller.open_calls(), 1);
+    assert_eq!(pair.caller.handle_answer(plain, 1), Some(call));
+    assert_eq!(pair.caller.open_calls(), 0);
+    assert_eq!(pair.caller.handle_answer(plain, 1), None, "it is over");
+
+    let cancelled = pair.open(UNARY, b"x", true);
+    pair.caller.cancel(&mut pair.down, cancelled);
+    let late = Head::new(kind::END, plain.flags, cancelled, 0);
+    assert_eq!(
+        pair.caller.handle_answer(late, 1),
+        None,
+        "nobody waits for it"
+    );
+}

@@ -45,15 +45,31 @@ impl Clients {
     }
 
     #[inline]
-    pub(crate) fn message(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
+    pub(crate) fn message(&mut self, cx: &mut Context<'_>, message: &Message<'_>) {
         let connection = message.connection();
         let Some(session) = self.sessions.find(connection) else {
             return;
         };
+        let head = head(&message.header());
+        if let Some(call) = session.caller.handle_answer(head, message.body().len()) {
+            // The usual case: looked up once, and nothing is left to do for it.
+            let waiter = session.take_waiter(call);
+            let is_settled = session.caller.is_settled() && !session.draining && !self.waits;
+            let answer = Answer {
+                message: Some(message.retain()),
+                ..Answer::of(Status::OK)
+            };
+            let key = CallKey { connection, call };
+            if is_settled && matches!(waiter, Waiter::Owner) {
+                return self.inbox.push_back((key, Happening::Ended(answer)));
+            }
+            self.ended(cx, key, waiter, answer);
+            return self.settle(cx, connection);
+        }
         let now = cx.now();
-        let keep = Kept(&message);
+        let keep = Kept(message);
         let frame = Frame {
-            head: head(&message.header()),
+            head,
             body: message.body(),
             keep: &keep,
         };

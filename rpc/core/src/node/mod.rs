@@ -191,7 +191,7 @@ impl Handler for Node {
                 Err(violation) => return Self::violated(cx, id, violation),
             }
         }
-        self.with_clients(cx, |clients, cx| clients.message(cx, message));
+        self.with_clients(cx, |clients, cx| clients.message(cx, &message));
     }
 
     fn opened(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
