@@ -74,7 +74,7 @@ impl Builder {
 
     /// Makes handlers plain functions that run to completion on the engine's thread and read the request where it
     /// was received: no allocation, no copy. Names a unary method, `package.Service/Method`, or a service,
-    /// `package.Service`, for all of its methods.
+    /// `package.Service`, for all of its unary methods. A service without other methods gets `&mut self`.
     #[must_use]
     pub fn plain(mut self, method: impl Into<String>) -> Self {
         self.plain.push(method.into());
@@ -135,13 +135,48 @@ impl Builder {
     /// # Errors
     /// [`Error`] names file, line and fix.
     pub fn compile<P: AsRef<Path>>(&self, protos: &[P]) -> Result<(), Error> {
-        let from_cargo = std::env::var_os("OUT_DIR").map(PathBuf::from);
         let parsed = self.parse(protos);
+        self.write(protos.iter().map(AsRef::as_ref), parsed)
+    }
+
+    /// Like [`compile`](Self::compile), from a `FileDescriptorSet` that `protoc` or `buf` wrote, imports included: for
+    /// files in an edition of protobuf, which the built-in parser does not read. `buf build -o set.binpb`, or
+    /// `protoc --include_imports --include_source_info -o set.binpb`.
+    ///
+    /// # Errors
+    /// [`Error`] names file and fix.
+    pub fn compile_descriptors(&self, set: impl AsRef<Path>) -> Result<(), Error> {
+        let path = set.as_ref();
+        let told = |text: String| Error::Proto {
+            place: path.display().to_string(),
+            text,
+        };
+        let parsed = std::fs::read(path)
+            .map_err(|error| told(format!("can't be read: {error}")))
+            .and_then(|bytes| Parsed::decode(path, &bytes));
+        self.write(std::iter::once(path), parsed)
+    }
+
+    /// Compiles the files and returns the output.
+    ///
+    /// # Errors
+    /// [`Error`] names file, line and fix.
+    pub fn generate<P: AsRef<Path>>(&self, protos: &[P]) -> Result<String, Error> {
+        self.text(&self.parse(protos)?)
+    }
+
+    /// Writes the output, and tells cargo what it was made from.
+    fn write<'a>(
+        &self,
+        named: impl Iterator<Item = &'a Path>,
+        parsed: Result<Parsed, Error>,
+    ) -> Result<(), Error> {
+        let from_cargo = std::env::var_os("OUT_DIR").map(PathBuf::from);
         if from_cargo.is_some() {
             // Those that can't be parsed have to be watched too.
-            let named = protos.iter().map(|proto| proto.as_ref().to_path_buf());
-            let imported = parsed.iter().flat_map(|parsed| parsed.paths.clone());
-            named.chain(imported).for_each(|path| watch(&path));
+            named.for_each(watch);
+            let imported = parsed.iter().flat_map(|parsed| &parsed.paths);
+            imported.for_each(|path| watch(path));
         }
         let out_dir = self.out_dir.clone().or(from_cargo);
         let out_dir = out_dir.ok_or_else(|| Error::Setting {
@@ -154,14 +189,6 @@ impl Builder {
             path,
             kind: error.kind(),
         })
-    }
-
-    /// Compiles the files and returns the output.
-    ///
-    /// # Errors
-    /// [`Error`] names file, line and fix.
-    pub fn generate<P: AsRef<Path>>(&self, protos: &[P]) -> Result<String, Error> {
-        self.text(&self.parse(protos)?)
     }
 
     fn parse<P: AsRef<Path>>(&self, protos: &[P]) -> Result<Parsed, Error> {

@@ -8,6 +8,7 @@ use buffa_codegen::generated::descriptor::{FileDescriptorProto, FileDescriptorSe
 use protox::Compiler;
 
 use crate::error::Error;
+use crate::messages::told as told_by;
 
 /// The files of a build with everything that they import.
 pub(crate) struct Parsed {
@@ -52,19 +53,48 @@ impl Parsed {
             }
             compiler.open_file(proto).map_err(told)?;
         }
-        let set = FileDescriptorSet::decode_from_slice(&compiler.encode_file_descriptor_set());
-        let set = set.map_err(|error| Error::Messages {
-            text: error.to_string(),
-        })?;
         let found = compiler.files();
         let names = found.filter_map(|file| Some((file.name().to_owned(), file.path()?.into())));
         let names: Vec<(String, PathBuf)> = names.collect();
+        let bytes = compiler.encode_file_descriptor_set();
+        let paths = names.iter().map(|(_, path)| path.clone()).collect();
+        Ok(Self {
+            names,
+            ..Self::decoded(&bytes, paths)?
+        })
+    }
+
+    /// From a serialized `FileDescriptorSet` in a file.
+    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let told = |text: String| Error::Proto {
+            place: path.display().to_string(),
+            text,
+        };
+        let parsed = Self::decoded(bytes, vec![path.to_path_buf()])
+            .map_err(|error| told(format!("is no `FileDescriptorSet`: {error}")))?;
+        let has = |name: &str| {
+            parsed
+                .files
+                .iter()
+                .any(|it| it.name.as_deref() == Some(name))
+        };
+        let needed = parsed.files.iter().flat_map(|file| &file.dependency);
+        if let Some(missing) = needed.into_iter().find(|name| !has(name)) {
+            return Err(told(format!(
+                "lacks `{missing}`, which one of its files imports; write it with `--include_imports`"
+            )));
+        }
+        Ok(parsed)
+    }
+
+    fn decoded(bytes: &[u8], paths: Vec<PathBuf>) -> Result<Self, Error> {
+        let set = FileDescriptorSet::decode_from_slice(bytes).map_err(|error| told_by(&error))?;
         Ok(Self {
             files: set.file,
-            paths: names.iter().map(|(_, path)| path.clone()).collect(),
-            names,
+            paths,
+            names: Vec::new(),
             #[cfg(feature = "prost")]
-            prost: compiler.file_descriptor_set(),
+            prost: protox::prost::Message::decode(bytes).map_err(|error| told_by(&error))?,
         })
     }
 

@@ -301,3 +301,37 @@ fn a_script_writes_where_it_is_told() {
         "{error}"
     );
 }
+
+#[test]
+fn descriptors_of_another_compiler_do_as_well() {
+    let folder = Folder::with("set", &[("a.proto", GOOD)]);
+    let mut compiler = protox::Compiler::new([folder.path("")]).unwrap();
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_file(folder.path("a.proto")).unwrap();
+    let set = folder.path("set.binpb");
+    std::fs::write(&set, compiler.encode_file_descriptor_set()).unwrap();
+    let builder = configure().out_dir(folder.path(""));
+    builder.compile_descriptors(&set).unwrap();
+    let written = std::fs::read_to_string(folder.path("ringway.rs")).unwrap();
+    assert_eq!(
+        written,
+        folder.generate(&configure(), &["a.proto"]).unwrap()
+    );
+
+    for (bytes, wanted) in [
+        (&b"\xFF\xFF"[..], "is no `FileDescriptorSet`"),
+        // One file that imports another.
+        (&b"\x0a\x0c\x0a\x01a\x1a\x07b.proto"[..], "lacks `b.proto`"),
+    ] {
+        std::fs::write(&set, bytes).unwrap();
+        let error = builder.compile_descriptors(&set).unwrap_err().to_string();
+        assert!(
+            error.contains("set.binpb") && error.contains(wanted),
+            "{error}"
+        );
+    }
+    let error = builder
+        .compile_descriptors(folder.path("none"))
+        .unwrap_err();
+    assert!(error.to_string().contains("can't be read"), "{error}");
+}

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use ringway_engine::Shards;
+use ringway_generated::buffa::test::forms::{GetRequest, Number};
 use ringway_macros::{message, service};
 use ringway_rpc::{
     CallContext, CallOptions, Code, Inline, InlineChannel, LocalRequest, PodRef, Receiver, Replied,
@@ -305,4 +306,28 @@ fn a_struct_that_differs_inside_is_refused_before_it_is_misread() {
         seen.set(seen.get() + usize::from(same));
     }
     assert_eq!(seen.get(), 1, "bytes have no layout");
+}
+
+/// Messages of a `.proto` in a trait.
+#[service(codec = Protobuf, crate = ::ringway_rpc)]
+trait Borrowed {
+    async fn get(&self, request: GetRequest) -> Result<Number, Status>;
+}
+
+impl Borrowed for Exchange {
+    async fn get(&self, request: GetRequest) -> Result<Number, Status> {
+        let value = request.key.len() as u64;
+        Ok(Number { value })
+    }
+}
+
+#[test]
+fn a_trait_takes_messages_of_a_definition() {
+    let (_server, address) = serve(|| BorrowedServer::new(Exchange)).unwrap();
+    let client = BorrowedClient::connect(&address).unwrap();
+    let request = GetRequest {
+        key: "four".to_owned(),
+    };
+    let response = client.get(&request).wait().unwrap();
+    assert_eq!(response.view().unwrap().value, 4);
 }
