@@ -55,15 +55,16 @@ impl Clients {
             // The usual case: looked up once, and nothing is left to do for it.
             let waiter = session.take_waiter(call);
             let is_settled = session.caller.is_settled() && !session.draining && !self.waits;
-            let answer = Answer {
-                message: Some(message.retain()),
-                ..Answer::of(Status::OK)
-            };
             let key = CallKey { connection, call };
-            if is_settled && matches!(waiter, Waiter::Owner) {
-                return self.inbox.push_back((key, Happening::Ended(answer)));
+            let message = message.retain();
+            if matches!(waiter, Waiter::Owner) {
+                self.inbox.push_back((key, Happening::Answered(message)));
+                if is_settled {
+                    return;
+                }
+            } else {
+                self.ended(cx, key, waiter, Answer::plain(message));
             }
-            self.ended(cx, key, waiter, answer);
             return self.settle(cx, connection);
         }
         let now = cx.now();
@@ -299,21 +300,15 @@ impl Clients {
                     return;
                 };
                 let (key, waiter) = (CallKey { connection, call }, session.take_waiter(call));
-                let is_plain = status.is_ok() && metadata.bytes().is_empty();
-                let message = message.map(ringway_call::Payload::into_slice);
-                let answer = match (message, &waiter) {
-                    (Some(message), Waiter::Owner) if is_plain => {
-                        return self.inbox.push_back((key, Happening::Answered(message)));
-                    }
-                    (message, _) => Answer {
-                        status: if status.is_ok() {
-                            Status::OK
-                        } else {
-                            status.to_status()
-                        },
-                        metadata: metadata.bytes().into(),
-                        message,
-                    },
+                let status = if status.is_ok() {
+                    Status::OK
+                } else {
+                    status.to_status()
+                };
+                let answer = Answer {
+                    status,
+                    metadata: metadata.bytes().into(),
+                    message: message.map(ringway_call::Payload::into_slice),
                 };
                 self.ended(cx, key, waiter, answer);
             }
