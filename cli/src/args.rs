@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Load(Load),
     /// Watch what a server is doing, method by method
     Top(Top),
+    /// Write a self-signed certificate and its key, for development only
+    Cert(Cert),
     /// Measure ringway beside hand-written sockets of the same shape
     #[command(after_help = BENCH_HELP)]
     Bench(Bench),
@@ -118,6 +120,24 @@ pub(crate) struct Ping {
     /// What the engine does while it waits
     #[arg(long, value_enum, default_value_t = Policy::Adaptive, value_name = "POLICY")]
     pub(crate) idle: Policy,
+}
+
+/// Arguments of `ringway cert`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example: ringway cert --out dev --name localhost --name 127.0.0.1")]
+pub(crate) struct Cert {
+    /// Folder for cert.pem and key.pem
+    #[arg(long, default_value = ".", value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// A host name or IP address that the certificate is for; may be given several times
+    #[arg(long = "name", value_name = "NAME", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
+    pub(crate) names: Vec<String>,
+    /// Days from now on which it is valid
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(crate) days: u16,
+    /// Replace files that exist
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 const BENCH_HELP: &str = "\

@@ -11,6 +11,7 @@
 mod args;
 mod bench;
 mod calls;
+mod cert;
 mod demo;
 mod failure;
 mod machine;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Health(health) => calls::health(&health),
         Command::Load(load) => calls::load(&load),
         Command::Top(top) => calls::top(&top),
+        Command::Cert(cert) => cert::run(&cert),
         Command::Bench(bench) => bench::run(&bench),
         Command::Demo(demo) => demo::run(&demo),
         Command::BenchPeer(peer) => bench::peer::run(&peer),

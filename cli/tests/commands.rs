@@ -247,3 +247,25 @@ fn the_demo_talks_measures_and_writes_a_page_of_its_own() {
         assert!(!html.contains(foreign), "{foreign}");
     }
 }
+
+#[test]
+fn cert_writes_a_key_for_its_owner_only_and_replaces_nothing_unasked() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = std::env::temp_dir().join(format!("ringway-cert-{}", std::process::id()));
+    let out = folder.to_str().unwrap();
+    let made = ringway(&["cert", "--out", out, "--name", "localhost"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stderr(&made).contains("development"), "it warns");
+    let key = folder.join("key.pem");
+    let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = std::fs::read(&key).unwrap();
+    let again = ringway(&["cert", "--out", out]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("--force"));
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    assert!(ringway(&["cert", "--out", out, "--force"]).status.success());
+    assert_ne!(std::fs::read(&key).unwrap(), before);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
