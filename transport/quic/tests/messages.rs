@@ -288,6 +288,42 @@ fn a_paused_session_delivers_nothing_and_holds_no_more_than_its_window() {
 }
 
 #[test]
+fn a_message_that_is_put_back_comes_again_first() {
+    let mut world = World::pair(7);
+    let (server, client) = world.open();
+    world.send(1, client, 1, b"first", Delivery::Ordered);
+    assert!(
+        world.run(Duration::from_secs(10), |world| world.messages(0).len()
+            == 1)
+    );
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, true, now);
+    let pools = ringway_buf::Pools::new(ringway_buf::PoolsConfig::default());
+    let mut lease = pools.lease(64).unwrap();
+    lease.reset(0);
+    lease.append(6).unwrap().copy_from_slice(b"earlie");
+    let header = ringway_proto::Header {
+        length: 6,
+        tag: 9,
+        ..ringway_proto::Header::default()
+    };
+    world.hosts[0]
+        .endpoint
+        .put_back(server, header, lease.into_recv());
+    world.send(1, client, 2, b"second", Delivery::Ordered);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.messages(0).len(), 1, "paused");
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, false, now);
+    assert!(
+        world.run(Duration::from_secs(10), |world| world.messages(0).len()
+            == 3)
+    );
+    let tags: Vec<u16> = world.messages(0).iter().map(|it| it.header.tag).collect();
+    assert_eq!(tags, [1, 9, 2]);
+}
+
+#[test]
 fn both_sides_drain_without_losing_a_message() {
     let mut world = World::pair(8);
     world.link.loss = 100;

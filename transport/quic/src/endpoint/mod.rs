@@ -28,12 +28,12 @@ use quinn_proto::{
     ClientConfig, ConnectionIdGenerator, Endpoint, EndpointConfig, EndpointEvent, ServerConfig,
 };
 use ring::rand::SecureRandom;
-use ringway_buf::{Id, Instant, Pools, Table};
+use ringway_buf::{Id, Instant, Pools, RecvBuffer, Table};
 use ringway_proto::packet::{
     ConnectRefusal, Delivery, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SendRefusal,
     SessionId, TransmitSink,
 };
-use ringway_proto::{CloseCode, Role, Stream, StreamConfig};
+use ringway_proto::{CloseCode, Header, Role, Stream, StreamConfig};
 
 use self::transmit::{Held, Responses};
 use crate::config::{QuicConfig, QuicConfigError};
@@ -532,6 +532,10 @@ impl PacketEndpoint for QuicEndpoint {
             self.dirty.push_back(session.0);
         }
         Ok(())
+    }
+
+    fn put_back(&mut self, session: SessionId, header: Header, body: RecvBuffer) {
+        self.with(session.0, |session, _| session.put_back(header, body));
     }
 
     fn pause(&mut self, session: SessionId, paused: bool, now: Instant) {

@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionHandle, Dir, Event, StreamEvent, StreamId, VarInt};
-use ringway_buf::{Charge, Instant, Pools};
+use ringway_buf::{Charge, Instant, Pools, RecvBuffer};
 use ringway_proto::packet::{Delivery, Fault, PacketEvent, SendRefusal, SessionEnd, SessionId};
-use ringway_proto::{CloseCode, Role, Stream, StreamConfig, StreamEvent as MachineEvent};
+use ringway_proto::{CloseCode, Header, Role, Stream, StreamConfig, StreamEvent as MachineEvent};
 
 use self::recv::Inbox;
 use self::send::Outbox;
@@ -291,6 +291,13 @@ impl Session {
                     self.shut(SessionEnd::Peer(code), CloseCode::Normal, around);
                 }
             }
+        }
+    }
+
+    /// Keeps a message that the engine could not use yet.
+    pub(crate) fn put_back(&mut self, header: Header, body: RecvBuffer) {
+        if matches!(self.stage, Stage::Open | Stage::Over(_)) {
+            self.inbox.put_back(header, body);
         }
     }
 

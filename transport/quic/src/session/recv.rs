@@ -4,9 +4,11 @@
 //! the window that was granted to the peer. The ordered stream is read last, because a peer announces its last
 //! message there only after all others have arrived.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, ReadError, StreamId};
-use ringway_buf::Pools;
+use ringway_buf::{Pools, RecvBuffer};
 use ringway_proto::packet::{Body, Fault, PacketEvent, SessionId};
 use ringway_proto::{CloseCode, HEADER_BYTES, Header, Input};
 
@@ -40,12 +42,22 @@ pub(super) struct Inbox {
     own: Vec<Own>,
     /// Unreliable messages may be there.
     pub(super) datagrams: bool,
+    /// Messages that the engine gave back, oldest first; bounded by what it polled before it paused the session.
+    returned: VecDeque<(Header, RecvBuffer)>,
 }
 
 impl Inbox {
     /// Whether anything may be there that was not looked at.
     pub(super) fn has_news(&self) -> bool {
-        self.main.readable || self.datagrams || self.own.iter().any(|own| own.readable)
+        self.main.readable
+            || self.datagrams
+            || !self.returned.is_empty()
+            || self.own.iter().any(|own| own.readable)
+    }
+
+    /// The engine could not use a message yet.
+    pub(super) fn put_back(&mut self, header: Header, body: RecvBuffer) {
+        self.returned.push_back((header, body));
     }
 
     /// The peer has opened a stream for one message.
@@ -148,6 +160,9 @@ impl Session {
     pub(crate) fn read(&mut self, around: &mut Surroundings<'_>) -> Read {
         if !self.wants_reading() {
             return Read::Dry;
+        }
+        if let Some((header, body)) = self.inbox.returned.pop_front() {
+            return message(self.id, header, Body::Owned(body));
         }
         // Nothing overtakes the hello.
         if !self.is_handshaking() {
