@@ -362,7 +362,7 @@ impl Client {
         }
     }
 
-    fn violated(&mut self, cx: &mut Context<'_>, id: ConnectionId, violation: Violation) {
+    fn violated(&self, cx: &mut Context<'_>, id: ConnectionId, violation: Violation) {
         let mut oracle = self.oracle.borrow_mut();
         oracle.rule(false, || format!("the client accuses: {violation}"));
         drop(oracle);
@@ -370,7 +370,7 @@ impl Client {
     }
 
     /// No call outlives its deadline here.
-    pub(crate) fn check_deadlines(&mut self, now: Instant) {
+    pub(crate) fn check_deadlines(&self, now: Instant) {
         for call in self.calls.values() {
             let late = call.deadline.is_some_and(|at| at < now);
             let mut oracle = self.oracle.borrow_mut();

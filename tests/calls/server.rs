@@ -348,7 +348,7 @@ impl Server {
         }
     }
 
-    fn violated(&mut self, cx: &mut Context<'_>, id: ConnectionId, violation: Violation) {
+    fn violated(&self, cx: &mut Context<'_>, id: ConnectionId, violation: Violation) {
         let mut oracle = self.oracle.borrow_mut();
         oracle.rule(false, || format!("the server accuses: {violation}"));
         drop(oracle);
