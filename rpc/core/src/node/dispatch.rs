@@ -84,7 +84,12 @@ impl Pace {
         self.calls += 1;
         if self.calls.is_multiple_of(CALLS_PER_CLOCK) {
             let lag = Instant::monotonic() - now;
-            self.is_late = lag > wait_max && lag < LAG_MAX;
+            let is_late = lag > wait_max && lag < LAG_MAX;
+            if is_late && !self.is_late {
+                // Once in a turn, not for each call.
+                tracing::warn!(?lag, "calls of this turn are refused: it takes too long");
+            }
+            self.is_late = is_late;
         }
         self.is_late
     }

@@ -352,3 +352,18 @@ impl Node {
         self.rearm(cx);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_up_to_a_tenth() {
+        let (age, mut state) = (Duration::from_secs(3600), 0);
+        let mut all: Vec<_> = (0..100).map(|it| jittered(age, &mut state, it)).collect();
+        assert!(all.iter().all(|it| *it <= age && *it > age * 9 / 10));
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 100, "clients come back at different times");
+    }
+}
