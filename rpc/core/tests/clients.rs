@@ -231,3 +231,25 @@ fn a_silent_server_is_noticed() {
     assert!(took < Duration::from_secs(100), "{took:?}");
     drop(silent);
 }
+
+#[test]
+fn servers_of_one_engine_and_methods_of_one_server_are_bounded() {
+    let mut net = Net::new(World::sim());
+    let (named, refused) = net.client(|clients, cx| {
+        let mut named = 0;
+        loop {
+            match clients.connect(cx, "tcp://127.0.0.1:9") {
+                Ok(_) => named += 1,
+                Err(error) => break (named, error.to_string()),
+            }
+        }
+    });
+    assert_eq!(named, 1024, "{refused}");
+    let mut net = Net::new(World::sim());
+    let many = vec![INFO.methods[0]; 65_537];
+    let status = net.client(|clients, cx| {
+        let target = clients.connect(cx, "tcp://127.0.0.1:9").unwrap();
+        clients.bind(cx, target, &many).unwrap_err()
+    });
+    assert_eq!(status.code, Code::FailedPrecondition, "{status}");
+}

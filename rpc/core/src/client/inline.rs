@@ -48,6 +48,13 @@ use crate::{coder::Coder, rpc_config};
 /// assert_eq!(answer.bytes(), b"hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// It stays on its thread:
+///
+/// ```compile_fail
+/// fn moves<T: Send>() {}
+/// moves::<ringway_rpc::InlineChannel>();
+/// ```
 #[derive(Debug)]
 pub struct InlineChannel {
     engine: Engine,
