@@ -121,7 +121,7 @@ impl Service for Logged {
 fn what_happens_beside_calls_is_logged_and_calls_are_not() {
     let log = Log::default();
     let of_net = log.clone();
-    tracing::subscriber::with_default(log.clone(), || run(&of_net));
+    tracing::subscriber::with_default(log, || run(&of_net));
 }
 
 fn run(log: &Log) {
