@@ -191,7 +191,10 @@ impl Outbox {
     }
 
     /// Room for the body of one more message, to be filled in place.
-    #[inline]
+    ///
+    /// Inlined whoever else calls it: a loop written by hand for one shape has no call here, and a baseline that
+    /// makes one (20 ns a message) flatters whatever stands beside it.
+    #[inline(always)]
     pub(crate) fn claim(&mut self, len: usize) -> &mut [u8] {
         let from = if self.framed {
             self.end + HEADER_BYTES
@@ -209,7 +212,9 @@ impl Outbox {
         }
         if self.framed {
             self.bytes[self.end..from].copy_from_slice(&header(len));
-            self.bytes[from + len..end].fill(0);
+            if from + len < end {
+                self.bytes[from + len..end].fill(0);
+            }
         } else {
             debug_assert!(self.end == 0 || self.segment == len, "one size per burst");
             self.segment = len;
@@ -222,12 +227,14 @@ impl Outbox {
     #[inline]
     pub(crate) fn claim_behind(&mut self, lead: usize, len: usize) -> &mut [u8] {
         let (fields, body) = self.claim(lead + len).split_at_mut(lead);
-        fields.fill(0);
+        if !fields.is_empty() {
+            fields.fill(0);
+        }
         body
     }
 
     /// One more message with this body.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, body: &[u8]) {
         self.claim(body.len()).copy_from_slice(body);
     }
