@@ -81,7 +81,7 @@ impl Run {
         let oracle = Oracle::new(seed, print);
         let config = Bounds {
             calls: [plan::config(random_ref), plan::config(random_ref)],
-            budget_bytes: [(); 2].map(|()| random_ref.pick(&[3 << 20, 8 << 20, 64 << 20])),
+            budget_bytes: [(); 2].map(|()| random_ref.pick(&[1200 << 10, 3 << 20, 64 << 20])),
             queue_bytes_max: random_ref.pick(&[16 << 10, 256 << 10, 4 << 20]),
         };
         let clients = (0..CLIENTS).map(|at| {
@@ -171,7 +171,7 @@ impl Run {
         let ids: Vec<_> = client.connections().collect();
         let mut cx = engine.context();
         match self.random.below(200) {
-            0 if self.restarts < 2 => self.restart(),
+            0 if self.restarts < 2 && number.is_multiple_of(3) => self.restart(),
             1..=60 => match ids.get(number as usize % CONNECTIONS) {
                 Some(id) => client.open(&mut cx, *id),
                 None => client.connect(&mut cx, ADDRESS),
@@ -186,7 +186,7 @@ impl Run {
                     client.go_on(&mut cx, call);
                 }
             }
-            101 => {
+            101 if number.is_multiple_of(3) => {
                 if let Some(id) = ids.first() {
                     let code = self.random.pick(&[CloseCode::Normal, CloseCode::Internal]);
                     cx.close(*id, code);

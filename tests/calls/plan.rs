@@ -31,9 +31,10 @@ impl Random {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// Mostly small, sometimes large.
-    fn size(&mut self) -> usize {
+    /// Mostly small, sometimes large; in heavy runs mostly large.
+    fn size(&mut self, heavy: bool) -> usize {
         let top = match self.below(24) {
+            0..=12 if heavy => u64::from(MESSAGE_BYTES_MAX) - 16,
             0 => u64::from(MESSAGE_BYTES_MAX) - 16,
             1..=2 => 70_000,
             3..=8 => 5_000,
@@ -83,6 +84,7 @@ impl Plan {
     pub(crate) fn of(seed: u64, number: u32) -> Self {
         let mut random = Random(seed.rotate_left(17) ^ (u64::from(number) << 32));
         let random = &mut random;
+        let heavy = seed.is_multiple_of(5);
         let one_way = random.one_in(12);
         let kind = match random.below(8) {
             _ if one_way => Kind::Unary,
@@ -113,8 +115,8 @@ impl Plan {
             behaviour,
             requests,
             answers,
-            request_bytes: if one_way { 100 } else { random.size() },
-            answer_bytes: random.size(),
+            request_bytes: if one_way { 100 } else { random.size(heavy) },
+            answer_bytes: random.size(heavy),
             with_first: requests > 0 && (!kind.client_streams() || random.one_in(2)),
             time: random
                 .one_in(3)
