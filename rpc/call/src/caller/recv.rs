@@ -127,13 +127,20 @@ impl Caller {
             return self.idle(now);
         };
         let given_up = slot.state == State::Cancelled;
-        let whole = slot.lane.as_mut().and_then(|lane| lane.whole.take());
+        let lane = slot.lane.as_deref_mut();
+        let within_message = lane.as_ref().is_some_and(|lane| lane.place.is_some());
+        let whole = lane.and_then(|lane| lane.whole.take());
         self.slots.free(call);
         if given_up {
             return Ok(None);
         }
         let answer = self.answer(frame, whole.map(Payload::owned));
         let (status, metadata, message) = match answer {
+            Ok((status, ..)) if status.is_ok() && within_message => {
+                let text = "the call ended within a message";
+                let status = crate::status::local(Code::Internal, text, false);
+                (status, Metadata::EMPTY, None)
+            }
             Ok(answer) => answer,
             Err(broken) => {
                 let status = crate::status::local(broken.code, broken.text, false);

@@ -13,3 +13,4 @@ mod floods;
 mod line;
 mod pair;
 mod rules;
+mod states;
