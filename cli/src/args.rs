@@ -14,8 +14,8 @@ use crate::calls::args::{Call, Describe, Health, Load, Top};
     name = "ringway",
     version,
     about,
-    after_help = "Addresses are tcp://host:port, unix:///path, unix://@name and udp://host:port; port 0 lets the \
-                  kernel choose.\n\nExit codes: 0 fine, 1 a peer or a measurement failed, 2 wrong usage, 64 + N a call \
+    after_help = "Addresses are tcp://host:port, rudp://host:port, unix:///path, unix://@name and udp://host:port; port 0 \
+                  lets the kernel choose.\n\nExit codes: 0 fine, 1 a peer or a measurement failed, 2 wrong usage, 64 + N a call \
                   ended with status N (`ringway call --help` lists them)."
 )]
 pub(crate) struct Arguments {
@@ -67,6 +67,7 @@ pub(crate) struct Probe {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   ringway serve tcp://127.0.0.1:7000 unix:///tmp/echo.sock udp://127.0.0.1:7000
+  ringway serve rudp://127.0.0.1:7000
   ringway serve --example kv tcp://127.0.0.1:7000")]
 pub(crate) struct Serve {
     /// Where to listen

@@ -24,6 +24,23 @@ pub enum World {
     Sim(SimNet),
 }
 
+thread_local! {
+    /// What `tcp` means in this test.
+    static SCHEME: std::cell::Cell<&'static str> = const { std::cell::Cell::new("tcp") };
+}
+
+/// Plays a scenario that was written for `tcp` over another transport.
+pub fn over(scheme: &'static str, scenario: impl FnOnce()) {
+    SCHEME.set(scheme);
+    scenario();
+    SCHEME.set("tcp");
+}
+
+/// Whether `tcp` means this transport now.
+pub fn is_over(scheme: &str) -> bool {
+    SCHEME.get() == scheme
+}
+
 impl World {
     pub fn uring() -> Self {
         Self::Kernel(DriverChoice::Uring)
@@ -53,6 +70,10 @@ impl World {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let scheme = match scheme {
+            "tcp" => SCHEME.get(),
+            other => other,
+        };
         match scheme {
             "unix" => format!("unix://@ringway-test-{}-{number}", std::process::id()),
             scheme => format!("{scheme}://127.0.0.1:0"),
@@ -354,6 +375,24 @@ macro_rules! on_every_driver {
         mod uring { $( #[test] fn $scenario() { super::$scenario($crate::world::World::uring()); } )* }
         mod epoll { $( #[test] fn $scenario() { super::$scenario($crate::world::World::epoll()); } )* }
         mod sim { $( #[test] fn $scenario() { super::$scenario($crate::world::World::sim()); } )* }
+    };
+}
+
+/// Makes each scenario that says `tcp` a test over reliable UDP as well, on every driver.
+#[macro_export]
+macro_rules! over_reliable_udp {
+    ($($scenario:ident),* $(,)?) => {
+        mod rudp {
+            mod uring { $( #[test] fn $scenario() {
+                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::uring()));
+            } )* }
+            mod epoll { $( #[test] fn $scenario() {
+                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::epoll()));
+            } )* }
+            mod sim { $( #[test] fn $scenario() {
+                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::sim()));
+            } )* }
+        }
     };
 }
 

@@ -328,6 +328,18 @@ on_every_driver!(
     an_interceptor_sees_every_call,
 );
 
+over_reliable_udp!(
+    cancelling_drops_the_future,
+    a_deadline_drops_the_future,
+    the_end_of_a_connection_drops_its_futures,
+    a_deferred_reply_is_given_later,
+    a_drain_finishes_accepted_calls,
+    an_old_connection_is_drained,
+    one_way_calls_are_executed_and_not_answered,
+    too_many_open_calls_are_refused,
+    an_interceptor_sees_every_call,
+);
+
 /// Threads and the simulator's clock do not go together: these run on the kernel's drivers only.
 macro_rules! on_kernel_drivers {
     ($($scenario:ident),* $(,)?) => {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use ringway_buf::{Mode, PoolsConfig};
 use ringway_driver::SocketOptions;
+use ringway_proto::rudp::{RudpConfig, RudpConfigError};
 use ringway_proto::{Filter, Role, StreamConfig};
 
 use crate::stage::FilterFactory;
@@ -79,6 +80,8 @@ pub enum ConfigError {
     },
     /// The framing's settings contradict each other.
     Stream(ringway_proto::ConfigError),
+    /// The settings of reliable UDP contradict each other.
+    Rudp(RudpConfigError),
     /// `RINGWAY_DRIVER` holds something else than `uring` or `epoll`.
     DriverVariable {
         /// What it holds.
@@ -99,6 +102,7 @@ impl fmt::Display for ConfigError {
                  `budget_bytes` has to be at least four times `message_bytes_max`"
             ),
             Self::Stream(error) => error.fmt(f),
+            Self::Rudp(error) => error.fmt(f),
             Self::DriverVariable { value } => write!(
                 f,
                 "RINGWAY_DRIVER is `{value}`; set it to `uring` or `epoll`, or unset it"
@@ -124,6 +128,7 @@ pub struct Config {
     pub(crate) spin: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) stream: StreamConfig,
+    pub(crate) rudp: Option<RudpConfig>,
     pub(crate) times: Times,
     pub(crate) socket: SocketOptions,
     pub(crate) mode: Mode,
@@ -196,6 +201,15 @@ impl Config {
     #[must_use]
     pub fn stream(mut self, stream: StreamConfig) -> Self {
         self.stream = stream;
+        self
+    }
+
+    /// Settings of reliable UDP (`rudp://`). What streams have as well (message size, keepalive, features) is
+    /// taken from [`stream`](Self::stream). By default acknowledgements wait 25 us, or 1 ms under
+    /// [`Idle::Park`], and all else is `RudpConfig::default()`.
+    #[must_use]
+    pub fn reliable_udp(mut self, config: RudpConfig) -> Self {
+        self.rudp = Some(config);
         self
     }
 
@@ -285,6 +299,7 @@ impl Config {
             return Err(ConfigError::Zero { field });
         }
         self.stream.validate().map_err(ConfigError::Stream)?;
+        self.rudp().validate().map_err(ConfigError::Rudp)?;
         let message_bytes_max = self.stream.message_bytes_max as usize;
         if message_bytes_max.saturating_mul(4) > limits.budget_bytes.saturating_mul(1) {
             let budget_bytes = limits.budget_bytes;
@@ -294,6 +309,21 @@ impl Config {
             });
         }
         Ok(())
+    }
+
+    /// What the endpoints of reliable UDP are made with.
+    pub(crate) fn rudp(&self) -> RudpConfig {
+        let usual = || RudpConfig {
+            ack_delay_max: match self.idle {
+                Idle::Park => Duration::from_millis(1),
+                Idle::Spin | Idle::Adaptive => Duration::from_micros(25),
+            },
+            ..RudpConfig::default()
+        };
+        RudpConfig {
+            stream: self.stream.clone(),
+            ..self.rudp.clone().unwrap_or_else(usual)
+        }
     }
 
     pub(crate) fn pools(&self) -> PoolsConfig {

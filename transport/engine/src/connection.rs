@@ -8,6 +8,7 @@ use ringway_proto::{Header, Role, Stream, StreamConfig};
 
 use crate::datagram::Datagrams;
 use crate::link::LinkEnd;
+use crate::packet::PacketEnd;
 use crate::stage::Stage;
 use crate::{CloseReason, ListenerId};
 
@@ -74,6 +75,8 @@ pub(crate) enum Carrier {
     Stream(Stream),
     /// A message is a datagram.
     Datagram(Box<Datagrams>),
+    /// A session of a packet transport.
+    Packet(Box<PacketEnd>),
 }
 
 /// Messages accepted for sending and not yet given to the driver.
@@ -207,15 +210,21 @@ impl Connection {
     pub(crate) fn stream(&self) -> Option<&Stream> {
         match &self.carrier {
             Carrier::Stream(stream) => Some(stream),
-            Carrier::Datagram(_) => None,
+            Carrier::Datagram(_) | Carrier::Packet(_) => None,
         }
+    }
+
+    /// It is a session of a packet transport.
+    #[inline]
+    pub(crate) fn is_packet(&self) -> bool {
+        matches!(self.carrier, Carrier::Packet(_))
     }
 
     #[inline]
     pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
         match &mut self.carrier {
             Carrier::Stream(stream) => Some(stream),
-            Carrier::Datagram(_) => None,
+            Carrier::Datagram(_) | Carrier::Packet(_) => None,
         }
     }
 

@@ -8,7 +8,7 @@ use ringway_buf::{Instant, Lease, Slice};
 use ringway_driver::{Address, SharedPools};
 use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 
-use crate::connection::Phase;
+use crate::connection::{Carrier, Phase};
 use crate::hub::{Action, Hub};
 use crate::send::Label;
 use crate::{
@@ -241,6 +241,9 @@ impl Context<'_> {
     #[must_use]
     pub fn message_bytes_max(&self, connection: ConnectionId) -> Option<usize> {
         let entry = self.hub.connections.get(connection.0)?;
+        if let Carrier::Packet(end) = &entry.carrier {
+            return end.sends.then_some(end.bytes_max as usize);
+        }
         let stream = entry.stream()?;
         stream
             .may_send()
@@ -270,6 +273,9 @@ impl Hub {
         if self.draining {
             return Err(OpenError::Draining);
         }
+        if let Address::Rudp(peer) = &address {
+            self.may_reach(*peer)?;
+        }
         let deadline = self.now + self.settings.times.connect;
         let datagram = address.is_datagram();
         let begun = self.begin(Phase::Connecting(deadline), Role::Client);
@@ -279,6 +285,9 @@ impl Hub {
             connection.announced = true;
             if datagram {
                 connection.become_datagram(true);
+            }
+            if let Address::Rudp(_) = &address {
+                connection.filter = None;
             }
         }
         let options = Box::new(self.settings.socket.clone());
@@ -292,6 +301,11 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(id.0) else {
             return;
         };
+        if connection.is_packet() && connection.is_live() {
+            connection.parting = true;
+            self.mark_dirty(id);
+            return self.drain_packets(id);
+        }
         match connection.stream_mut() {
             Some(stream) if stream.is_open() => {
                 stream.drain(now);

@@ -18,6 +18,7 @@ use crate::handle::Handle;
 use crate::hub::{Hub, Settings};
 use crate::idle::{Rest, Resting};
 use crate::listener::Source;
+use crate::packet::EndpointId;
 use crate::remote::Shared;
 use crate::sockets::Owner;
 use crate::turn::{Inlets, pass, sleep};
@@ -105,6 +106,7 @@ impl Engine {
         let seed = config.seed.unwrap_or_else(system_seed);
         let settings = Settings {
             limits: config.limits,
+            rudp: config.rudp(),
             stream: config.stream,
             times: config.times,
             socket: config.socket,
@@ -121,7 +123,7 @@ impl Engine {
         }
     }
 
-    /// Listens on `tcp://…`, `unix://…` or `udp://…`. Host names are resolved here, which may block.
+    /// Listens on `tcp://…`, `rudp://…`, `unix://…` or `udp://…`. Host names are resolved here, which may block.
     ///
     /// # Errors
     /// [`OpenError`]; the text names the fix.
@@ -163,6 +165,10 @@ impl Engine {
     pub fn local_address(&self, listener: ListenerId) -> Option<Address> {
         match listener.0 {
             Source::Stream(id) => self.hub.listeners.get(id)?.address.clone(),
+            Source::Packets(id) => {
+                let endpoint = self.hub.endpoints.get(id.0)?;
+                endpoint.listener.as_ref()?.address.clone()
+            }
             Source::Datagram(id) => {
                 let socket = self.hub.connections.get(id.0)?.socket?;
                 with_driver!(&self.driver, driver => driver.local_address(socket))
@@ -173,7 +179,11 @@ impl Engine {
     /// The address of a connection's other side.
     #[must_use]
     pub fn peer_address(&self, connection: ConnectionId) -> Option<Address> {
-        let socket = self.hub.connections.get(connection.0)?.socket?;
+        let entry = self.hub.connections.get(connection.0)?;
+        if let Carrier::Packet(end) = &entry.carrier {
+            return Some(Address::Rudp(end.address));
+        }
+        let socket = entry.socket?;
         with_driver!(&self.driver, driver => driver.peer_address(socket))
     }
 
@@ -388,6 +398,9 @@ impl Hub {
         if self.draining {
             return Err(OpenError::Draining);
         }
+        if let Address::Rudp(address) = address {
+            return self.listen_packets(driver, *address, options);
+        }
         if address.is_datagram() {
             return self.bind(driver, address, options);
         }
@@ -469,6 +482,7 @@ impl Hub {
                     self.listeners_closing += 1;
                 }
             }
+            Source::Packets(id) => self.unlisten_packets(id),
             Source::Datagram(id) => {
                 let code = ringway_proto::CloseCode::Normal;
                 self.close(id, None, CloseReason::Local(code));
@@ -481,6 +495,9 @@ impl Hub {
         self.draining = true;
         for id in self.listeners.ids() {
             self.unlisten(ListenerId(Source::Stream(id)));
+        }
+        for id in self.endpoints.ids() {
+            self.unlisten(ListenerId(Source::Packets(EndpointId(id))));
         }
         for id in self.connections.ids() {
             self.drain(ConnectionId(id));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use ringway_driver::AddressError;
+use ringway_proto::packet::{ConnectRefusal, SessionEnd};
 use ringway_proto::{CloseCode, Violation};
 
 use crate::config::ConfigError;
@@ -65,6 +66,8 @@ pub enum OpenError {
         /// The configured maximum, `connections_max`.
         max: usize,
     },
+    /// The packet transport would not begin a session.
+    Session(ConnectRefusal),
     /// The engine is draining and opens nothing new.
     Draining,
 }
@@ -78,6 +81,7 @@ impl fmt::Display for OpenError {
                 f,
                 "this engine already holds {max} connections; raise `connections_max`"
             ),
+            Self::Session(refusal) => refusal.fmt(f),
             Self::Draining => f.write_str("the engine is draining; open connections elsewhere"),
         }
     }
@@ -88,7 +92,7 @@ impl std::error::Error for OpenError {
         match self {
             Self::Address(error) => Some(error),
             Self::Socket(error) => Some(error),
-            Self::TooMany { .. } | Self::Draining => None,
+            Self::TooMany { .. } | Self::Session(_) | Self::Draining => None,
         }
     }
 }
@@ -208,6 +212,8 @@ pub enum CloseReason {
     HandlerPanicked,
     /// The stream filter (TLS) refused the peer's bytes.
     Filter(ringway_proto::FilterError),
+    /// How a session of a packet transport ended, where a stream has no word for it.
+    Session(SessionEnd),
 }
 
 impl fmt::Display for CloseReason {
@@ -239,6 +245,7 @@ impl fmt::Display for CloseReason {
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
             Self::NotOpened(error) => error.fmt(f),
             Self::HandlerPanicked => f.write_str("the handler panicked on this connection"),
+            Self::Session(end) => end.fmt(f),
             Self::Filter(error) => write!(f, "the stream filter refused the peer: {error}"),
         }
     }

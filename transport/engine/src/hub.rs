@@ -20,6 +20,7 @@ use crate::connection::{Carrier, Connection, Filtered, Phase};
 use crate::counters::{Cells, Counter};
 use crate::event::{Event, Events};
 use crate::listener::Listener;
+use crate::packet::{Endpoint, EndpointId};
 use crate::remote::Shared;
 use crate::sockets::{Owner, Sockets};
 use crate::stage::{FilterFactory, Stage};
@@ -52,6 +53,7 @@ pub(crate) enum Owed {
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) stream: StreamConfig,
+    pub(crate) rudp: ringway_proto::rudp::RudpConfig,
     pub(crate) times: Times,
     pub(crate) socket: SocketOptions,
 }
@@ -68,6 +70,12 @@ pub(crate) struct Hub {
     pub(crate) pools: SharedPools,
     pub(crate) connections: Table<Connection>,
     pub(crate) listeners: Table<Listener>,
+    /// Machines of packet transports, one per socket.
+    pub(crate) endpoints: Table<Endpoint>,
+    /// Endpoints that are looked at before the turn ends.
+    pub(crate) endpoints_dirty: Vec<EndpointId>,
+    /// Messages on their way from a batch to a machine; kept for its memory.
+    pub(crate) fed: Vec<(ringway_proto::Header, ringway_buf::Slice)>,
     pub(crate) sockets: Sockets,
     pub(crate) timers: Timers,
     pub(crate) dirty: Vec<ConnectionId>,
@@ -125,6 +133,9 @@ impl Hub {
             pools,
             connections: Table::new(limits.connections_max),
             listeners: Table::new(limits.listeners_max),
+            endpoints: Table::new(limits.connections_max.saturating_add(limits.listeners_max)),
+            endpoints_dirty: Vec::new(),
+            fed: Vec::new(),
             sockets: Sockets::default(),
             timers: Timers::new(limits.timers_max),
             dirty: Vec::new(),
@@ -239,6 +250,9 @@ impl Hub {
                 if matches!(connection.phase, Phase::Connecting(_)) {
                     connection.reason.get_or_insert(CloseReason::ConnectTimeout);
                 }
+                if connection.is_packet() {
+                    return self.abort_packets(id);
+                }
                 if let Some(socket) = connection.socket {
                     self.actions.push(Action::Close(socket, Close::Abort));
                 }
@@ -292,6 +306,9 @@ impl Hub {
             Phase::Connecting(_) => {
                 connection.reason.get_or_insert(reason);
                 connection.phase = Phase::Closing(linger);
+                if connection.is_packet() {
+                    return self.close_packets(id, code.unwrap_or(CloseCode::Normal));
+                }
                 if let Some(socket) = connection.socket {
                     self.actions.push(Action::Close(socket, Close::Abort));
                 } else {
@@ -305,6 +322,10 @@ impl Hub {
         connection.phase = Phase::Closing(linger);
         connection.large = None;
         connection.end_handshake(&mut self.handshakes);
+        if connection.is_packet() {
+            self.close_packets(id, code.unwrap_or(CloseCode::Normal));
+            return self.rearm(id);
+        }
         if let (Some(stream), Some(code)) = (connection.stream_mut(), code) {
             stream.close(code);
         }
@@ -356,6 +377,12 @@ impl Hub {
             return;
         };
         let paused = connection.pauses.any();
+        if connection.is_packet() {
+            if paused != was_paused {
+                self.pause_packets(id, paused);
+            }
+            return;
+        }
         let Some(socket) = connection.socket else {
             return;
         };
@@ -466,6 +493,7 @@ impl Hub {
     pub(crate) fn listener_mut(&mut self, id: ListenerId) -> Option<&mut Listener> {
         match id.0 {
             crate::listener::Source::Stream(id) => self.listeners.get_mut(id),
+            crate::listener::Source::Packets(id) => self.endpoints.get_mut(id.0)?.listener.as_mut(),
             crate::listener::Source::Datagram(_) => None,
         }
     }
@@ -500,6 +528,7 @@ impl Hub {
             || !self.arrivals.is_empty()
             || !self.owed.is_empty()
             || !self.replay.is_empty()
+            || !self.endpoints_dirty.is_empty()
     }
 
     pub(crate) fn publish(&mut self, driver: &DriverStats) {

@@ -37,6 +37,9 @@ mod idle;
 mod link;
 mod listener;
 mod message;
+mod packet;
+mod packet_batch;
+mod packet_events;
 mod panics;
 mod recv;
 mod remote;
@@ -72,6 +75,8 @@ pub use ringway_driver::{
     Address, AddressError, Capabilities, DriverKind, DriverStats, Fact, ListenOptions, SharedPools,
     SocketOptions,
 };
+pub use ringway_proto::packet::{ConnectRefusal, Fault, SessionEnd};
+pub use ringway_proto::rudp::{Congestion, RudpConfig};
 pub use ringway_proto::{
     CloseCode, Filter, FilterError, FilterRoom, Header, Opened as FilterOpened, Role, StreamConfig,
     Violation, kind,

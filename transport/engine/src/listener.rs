@@ -8,6 +8,7 @@ use ringway_driver::{Address, ListenOptions, SocketId};
 use crate::ConnectionId;
 use crate::handle::Handle;
 use crate::link::AcceptEnd;
+use crate::packet::EndpointId;
 
 /// A listener of one engine, or the bound datagram socket of a `udp://` address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,7 @@ pub struct ListenerId(pub(crate) Source);
 pub(crate) enum Source {
     Stream(Id),
     Datagram(ConnectionId),
+    Packets(EndpointId),
 }
 
 impl ListenerId {
@@ -25,7 +27,7 @@ impl ListenerId {
     pub fn datagram_socket(self) -> Option<ConnectionId> {
         match self.0 {
             Source::Datagram(connection) => Some(connection),
-            Source::Stream(_) => None,
+            Source::Stream(_) | Source::Packets(_) => None,
         }
     }
 }

@@ -49,6 +49,9 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
 
     fn connected(&mut self, socket: SocketId) {
         self.hub.work += 1;
+        if let Some(id) = self.hub.sockets.endpoint(socket) {
+            return self.hub.packets_connected(id);
+        }
         if let Some(id) = self.hub.sockets.connection(socket) {
             self.hub.live(id);
             let datagram = self
@@ -124,7 +127,11 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
 
     fn datagrams(&mut self, socket: SocketId, buffer: &mut RecvBuffer, meta: DatagramMeta) {
         self.hub.work += 1;
-        if let Some(id) = self.hub.sockets.connection(socket)
+        if let Some(id) = self.hub.sockets.endpoint(socket) {
+            if !meta.truncated {
+                crate::packet_events::datagrams(self.hub, self.handler, id, buffer, &meta);
+            }
+        } else if let Some(id) = self.hub.sockets.connection(socket)
             && !meta.truncated
         {
             self.serve(id, |hub, handler| datagrams(hub, handler, id, buffer, meta));
@@ -133,6 +140,9 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     }
 
     fn sent(&mut self, socket: SocketId, bytes: usize) {
+        if let Some(id) = self.hub.sockets.endpoint(socket) {
+            return self.hub.endpoint_sent(id, bytes);
+        }
         let Some(id) = self.hub.sockets.connection(socket) else {
             return;
         };
@@ -153,6 +163,9 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
     }
 
     fn datagram_too_long(&mut self, socket: SocketId, _bytes: usize, bytes_max: usize) {
+        if let Some(id) = self.hub.sockets.endpoint(socket) {
+            return self.hub.endpoint_too_long(id, bytes_max);
+        }
         let Some(id) = self.hub.sockets.connection(socket) else {
             return;
         };
@@ -191,6 +204,9 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
 
     fn closed(&mut self, socket: SocketId, cause: CloseCause) {
         self.hub.work += 1;
+        if let Some(id) = self.hub.sockets.endpoint(socket) {
+            return crate::packet_events::socket_closed(self.hub, self.handler, id, socket, cause);
+        }
         let Some(id) = self.hub.sockets.connection(socket) else {
             if self.hub.sockets.listener(socket).is_some() {
                 self.hub.listeners_closing = self.hub.listeners_closing.saturating_sub(1);
@@ -222,7 +238,12 @@ pub(crate) fn gone<H: Handler>(
 }
 
 /// Tells the owner that messages can flow now.
-fn announce<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId, peer: Option<Peer>) {
+pub(crate) fn announce<H: Handler>(
+    hub: &mut Hub,
+    handler: &mut H,
+    id: ConnectionId,
+    peer: Option<Peer>,
+) {
     hub.emit(&Event::Opened { connection: id });
     let Some(connection) = hub.connections.get_mut(id.0) else {
         return;

@@ -184,6 +184,23 @@ impl Hub {
                     _ => None,
                 }
             }
+            // The same frames as on a stream; at the end of the turn the machine takes them apart.
+            Carrier::Packet(end) => {
+                let bytes_max = end.bytes_max as usize;
+                if !end.sends || len > bytes_max {
+                    return Err(unsendable(*shaking, end.sends, len, bytes_max));
+                }
+                let frame = HEADER_BYTES + padded(len);
+                let fits = outbox.reserve(frame, queue_bytes_max, &self.pools);
+                outbox.full |= !fits;
+                match &mut outbox.open {
+                    Some(batch) if fits => Some(Room::Frame(Frame {
+                        batch,
+                        queued_bytes: &mut outbox.queued_bytes,
+                    })),
+                    _ => None,
+                }
+            }
             Carrier::Datagram(datagrams) => {
                 let room = datagrams.room(peer, len, outbox, queue_bytes_max, &self.pools)?;
                 room.map(Room::Datagram)
@@ -224,14 +241,17 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(id.0) else {
             return refuse(SendError::Closed)(slice);
         };
-        let Carrier::Stream(stream) = &connection.carrier else {
-            return self.send_copied(id, slice, label);
+        let (sends, bytes_max) = match &connection.carrier {
+            Carrier::Stream(stream) => {
+                (stream.may_send(), stream.peer_message_bytes_max() as usize)
+            }
+            Carrier::Packet(end) => (end.sends, end.bytes_max as usize),
+            Carrier::Datagram(_) => return self.send_copied(id, slice, label),
         };
-        if !connection.is_live() || !stream.may_send() {
+        if !connection.is_live() || !sends {
             let error = connection.refusal();
             return refuse(error)(slice);
         }
-        let bytes_max = stream.peer_message_bytes_max() as usize;
         if len > bytes_max {
             return refuse(SendError::TooLong {
                 bytes: len,
@@ -336,6 +356,7 @@ impl Hub {
             };
             connection.dirty = false;
             let Some(socket) = connection.socket else {
+                self.feed(id);
                 continue;
             };
             let live = connection.is_live();
@@ -401,6 +422,9 @@ impl Hub {
             .is_some_and(|link| link.has_outgoing());
         if connection.parting && !connection.held && !owed && connection.is_live() {
             connection.parting = false;
+            if connection.is_packet() {
+                return self.finish_packets(id);
+            }
             let Carrier::Stream(stream) = &mut connection.carrier else {
                 return;
             };

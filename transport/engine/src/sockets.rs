@@ -2,6 +2,7 @@
 
 use ringway_driver::SocketId;
 
+use crate::packet::EndpointId;
 use crate::{ConnectionId, ListenerId};
 
 /// Owner of a socket.
@@ -9,6 +10,7 @@ use crate::{ConnectionId, ListenerId};
 pub(crate) enum Owner {
     Connection(ConnectionId),
     Listener(ListenerId),
+    Endpoint(EndpointId),
 }
 
 /// Indexed by the driver's socket index; a stale socket id finds nothing.
@@ -36,6 +38,14 @@ impl Sockets {
     pub(crate) fn connection(&self, socket: SocketId) -> Option<ConnectionId> {
         match self.owner(socket) {
             Some(Owner::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn endpoint(&self, socket: SocketId) -> Option<EndpointId> {
+        match self.owner(socket) {
+            Some(Owner::Endpoint(endpoint)) => Some(endpoint),
             _ => None,
         }
     }

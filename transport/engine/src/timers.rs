@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 
 use ringway_buf::{Id, Instant, Table};
 
+use crate::packet::EndpointId;
 use crate::{ConnectionId, ListenerId};
 
 /// A timer set by a handler.
@@ -22,6 +23,7 @@ pub(crate) enum Due {
     /// A connection that is paused gives a sign of life.
     Paused(ConnectionId),
     Listener(ListenerId),
+    Endpoint(EndpointId),
     User(TimerId),
 }
 
@@ -84,7 +86,7 @@ impl Timers {
         let user = &self.user;
         self.heap.retain(|Reverse((_, due))| match due {
             Due::User(TimerId(id)) => user.get(*id).is_some(),
-            Due::Connection(_) | Due::Paused(_) | Due::Listener(_) => true,
+            Due::Connection(_) | Due::Paused(_) | Due::Listener(_) | Due::Endpoint(_) => true,
         });
     }
 }

@@ -1,7 +1,7 @@
 //! One pass of the loop.
 
 use ringway_buf::Instant;
-use ringway_driver::{Close, Driver, Incoming, Park, SocketOptions};
+use ringway_driver::{Address, Close, Driver, Incoming, Park, SocketOptions};
 
 use crate::connection::Carrier;
 use crate::context::Context;
@@ -108,6 +108,9 @@ fn settle<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H)
         }
     }
     hub.flush(driver);
+    if !hub.endpoints_dirty.is_empty() {
+        crate::packet_events::serve(hub, driver, handler);
+    }
     if !hub.actions.is_empty() {
         let mut actions = std::mem::take(&mut hub.actions);
         for action in actions.drain(..) {
@@ -137,6 +140,13 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
         Action::Close(socket, how) => driver.close(socket, how),
         Action::Connect(id, address, options) => {
             if hub.connections.get(id.0).is_none() {
+                return;
+            }
+            if let Address::Rudp(peer) = address {
+                match driver.connect(&Address::Udp(peer), &options) {
+                    Ok(socket) => hub.connect_packets(driver, id, socket, peer),
+                    Err(error) => hub.owed.push(Owed::Closed(id, Some(error))),
+                }
                 return;
             }
             match driver.connect(&address, &options) {
@@ -208,7 +218,7 @@ fn adopt<D: Driver>(
     driver: &mut D,
     listener: Option<crate::ListenerId>,
     incoming: Incoming,
-    peer: Option<ringway_driver::Address>,
+    peer: Option<Address>,
 ) {
     let limits = hub.settings.limits;
     let refused = if hub.draining {
@@ -364,6 +374,7 @@ fn timers<H: Handler>(hub: &mut Hub, handler: &mut H) {
         match due {
             Due::Connection(id) => hub.due(id, at),
             Due::Paused(id) => hub.reassure(id),
+            Due::Endpoint(id) => hub.endpoint_due(id, at),
             Due::Listener(id) => {
                 if let Some(listener) = hub.listener_mut(id) {
                     let socket = listener.socket;

@@ -324,9 +324,22 @@ pub fn open(method: u32) -> Open<'static> {
     }
 }
 
+thread_local! {
+    /// What carries the calls of this test.
+    static SCHEME: std::cell::Cell<&'static str> = const { std::cell::Cell::new("tcp") };
+}
+
+/// Plays a scenario over another transport than tcp.
+pub fn over(scheme: &'static str, scenario: impl FnOnce()) {
+    SCHEME.set(scheme);
+    scenario();
+    SCHEME.set("tcp");
+}
+
 impl Pair {
     pub fn new(world: World, server: ServerBuilder, methods: &[Binding]) -> Self {
-        Self::with(world, server, methods, "tcp", CallConfig::default())
+        let scheme = SCHEME.get();
+        Self::with(world, server, methods, scheme, CallConfig::default())
     }
 
     pub fn with(
@@ -447,6 +460,24 @@ impl Pair {
             self.step();
         }
     }
+}
+
+/// Makes each scenario a test over reliable UDP, on every driver.
+#[macro_export]
+macro_rules! over_reliable_udp {
+    ($($scenario:ident),* $(,)?) => {
+        mod rudp {
+            mod uring { $( #[test] fn $scenario() {
+                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::uring()));
+            } )* }
+            mod epoll { $( #[test] fn $scenario() {
+                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::epoll()));
+            } )* }
+            mod sim { $( #[test] fn $scenario() {
+                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::sim()));
+            } )* }
+        }
+    };
 }
 
 /// Makes each scenario a test on every driver.

@@ -1,4 +1,5 @@
-//! Addresses as users write them: `tcp://host:port`, `udp://host:port`, `unix:///path`, `unix://@name`.
+//! Addresses as users write them: `tcp://host:port`, `rudp://host:port`, `udp://host:port`, `unix:///path`,
+//! `unix://@name`.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,6 +14,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// Plain datagrams: unreliable, a message is a datagram.
     Udp(SocketAddr),
+    /// Reliable messages over UDP, for trusted networks.
+    Rudp(SocketAddr),
     /// A stream socket at a path of the file system; its permissions are the access control.
     Unix(PathBuf),
     /// A stream socket in Linux' abstract namespace, written `unix://@name`; vanishes with its owner.
@@ -80,6 +83,7 @@ impl Address {
         match scheme {
             "tcp" => Ok(Self::Tcp(lookup()?)),
             "udp" => Ok(Self::Udp(lookup()?)),
+            "rudp" => Ok(Self::Rudp(lookup()?)),
             _ => Self::unix(text, rest),
         }
     }
@@ -94,14 +98,14 @@ impl Address {
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            Self::Tcp(address) | Self::Udp(address) | Self::Rudp(address) => Some(*address),
             Self::Unix(_) | Self::Abstract(_) => None,
         }
     }
 
     fn split(text: &str) -> Result<(&str, &str), AddressError> {
         match text.split_once("://") {
-            Some((scheme @ ("tcp" | "udp" | "unix"), rest)) => Ok((scheme, rest)),
+            Some((scheme @ ("tcp" | "udp" | "rudp" | "unix"), rest)) => Ok((scheme, rest)),
             _ => Err(AddressError::Scheme {
                 given: text.to_owned(),
             }),
@@ -137,6 +141,7 @@ impl FromStr for Address {
         match scheme {
             "tcp" => Ok(Self::Tcp(numeric()?)),
             "udp" => Ok(Self::Udp(numeric()?)),
+            "rudp" => Ok(Self::Rudp(numeric()?)),
             _ => Self::unix(text, rest),
         }
     }
@@ -147,6 +152,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Rudp(address) => write!(f, "rudp://{address}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Abstract(name) => write!(f, "unix://@{name}"),
         }
@@ -158,8 +164,8 @@ impl fmt::Display for AddressError {
         match self {
             Self::Scheme { given } => write!(
                 f,
-                "`{given}` has no known scheme; write tcp://host:port, udp://host:port, \
-                 unix:///path or unix://@name"
+                "`{given}` has no known scheme; write tcp://host:port, rudp://host:port, \
+                 udp://host:port, unix:///path or unix://@name"
             ),
             Self::HostPort { given } => {
                 write!(

@@ -52,11 +52,14 @@ impl Name {
         name
     }
 
-    /// The name of an [`Address`]; `None` for a path that does not fit (an `Address` may be built by hand).
+    /// The name of an [`Address`]; `None` for a path that does not fit (an `Address` may be built by hand), and
+    /// for what is no socket's address.
     #[must_use]
     pub fn from_address(address: &Address) -> Option<Self> {
         match address {
             Address::Tcp(ip) | Address::Udp(ip) => Some(Self::from_ip(*ip)),
+            // A protocol of the engine's; its socket has a udp address.
+            Address::Rudp(_) => None,
             // The kernel wants the terminating NUL counted for paths; abstract names have none.
             Address::Unix(path) => Self::from_unix(&[], path.as_os_str().as_bytes(), &[0]),
             Address::Abstract(name) => Self::from_unix(&[0], name.as_bytes(), &[]),

@@ -381,8 +381,9 @@ fn answers(token: u64, packet: &[u8]) -> bool {
     false
 }
 
-/// Addresses that no packet of the internet has: loopback, private, link-local, carrier-grade NAT.
-pub(crate) fn is_private(ip: IpAddr) -> bool {
+/// Whether no packet of the internet has this address: loopback, private, link-local, carrier-grade NAT.
+#[must_use]
+pub fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

@@ -41,6 +41,7 @@ impl Session {
         if self.local == Half::Active {
             self.local = Half::Draining;
             self.wishes.goaway = true;
+            self.drain_totals = self.outbound.totals();
         }
         self.drain_since.get_or_insert(now);
     }

@@ -39,7 +39,7 @@ mod transmit;
 mod wire;
 
 pub use self::config::{Congestion, RudpConfig, RudpConfigError};
-pub use self::endpoint::Rudp;
+pub use self::endpoint::{Rudp, is_private};
 pub use self::session::RudpStats;
 pub use self::wire::{
     INIT_BYTES_MIN, MESSAGE_HEAD_BYTES, PACKET_HEADER_BYTES, PIECE_HEAD_BYTES, VERSION,

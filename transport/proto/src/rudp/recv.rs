@@ -82,6 +82,8 @@ pub(crate) struct Inbound {
     told_messages: u64,
     /// Numbers of messages that the peer says are all.
     totals: Option<(u64, u64)>,
+    /// Numbers of messages that the peer had sent when it began to drain.
+    drained_at: Option<(u64, u64)>,
 }
 
 impl Inbound {
@@ -103,6 +105,7 @@ impl Inbound {
             told_bytes: bounds.credit_bytes,
             told_messages: bounds.credit_messages,
             totals: None,
+            drained_at: None,
         }
     }
 
@@ -377,6 +380,19 @@ impl Inbound {
         self.told_bytes = self.told_bytes.max(bytes);
         self.told_messages = self.told_messages.max(messages);
         (self.told_bytes, self.told_messages)
+    }
+
+    /// The peer drains, and had sent so many messages before it said so.
+    pub(crate) fn on_goaway(&mut self, ordered: u64, unordered: u64) {
+        self.drained_at.get_or_insert((ordered, unordered));
+    }
+
+    /// The peer drains, and everything that it sent before was handed up.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.ready.is_empty()
+            && self.drained_at.is_some_and(|(ordered, unordered)| {
+                self.ordered >= ordered && self.unordered_floor >= unordered
+            })
     }
 
     /// The peer says how many messages there are in all.

@@ -211,7 +211,11 @@ pub(crate) struct Session {
     pub(crate) again_bytes: i64,
     pub(crate) paced_until: Option<Instant>,
     pub(crate) local: Half,
-    pub(crate) remote_half: Half,
+    /// Messages of each lane when this side began to drain.
+    pub(crate) drain_totals: (u64, u64),
+    /// The owner knows that the peer drains.
+    pub(crate) is_draining: bool,
+    pub(crate) has_remote_final: bool,
     pub(crate) is_drained: bool,
     pub(crate) since: Instant,
     pub(crate) heard_at: Instant,
@@ -301,7 +305,9 @@ impl Session {
             again_bytes: AGAIN_BYTES_START,
             paced_until: None,
             local: Half::Active,
-            remote_half: Half::Active,
+            drain_totals: (0, 0),
+            is_draining: false,
+            has_remote_final: false,
             is_drained: false,
             since: now,
             heard_at: now,
@@ -473,11 +479,11 @@ impl Session {
             }
             // Answers are looked at where their address is known.
             Frame::Response(_) => {}
-            Frame::Goaway => self.on_goaway(shared),
+            Frame::Goaway { ordered, unordered } => self.inbound.on_goaway(ordered, unordered),
             Frame::Final { ordered, unordered } => {
-                self.on_goaway(shared);
+                self.inbound.on_goaway(ordered, unordered);
                 match self.inbound.on_final(ordered, unordered) {
-                    Ok(()) => self.remote_half = Half::Final,
+                    Ok(()) => self.has_remote_final = true,
                     Err(fault) => self.violated(shared, fault),
                 }
             }
@@ -492,17 +498,6 @@ impl Session {
         let interval = interval_ns_of_rate(stream.control_rate);
         if !self.controls.take(interval, stream.control_burst, now) {
             self.violated(shared, Fault::Flood);
-        }
-    }
-
-    fn on_goaway(&mut self, shared: &mut Shared) {
-        if self.remote_half == Half::Active {
-            self.remote_half = Half::Draining;
-            if self.phase == Phase::Open {
-                shared
-                    .events
-                    .push_back(PacketEvent::Draining { session: self.id });
-            }
         }
     }
 
@@ -579,8 +574,14 @@ impl Session {
         match self.phase {
             Phase::Open => {
                 self.wishes.credit |= self.inbound.wants_credit();
+                // What the peer sent before it asked is handed up before.
+                if self.inbound.is_draining() && !core::mem::replace(&mut self.is_draining, true) {
+                    shared
+                        .events
+                        .push_back(PacketEvent::Draining { session: self.id });
+                }
                 let is_drained = self.local == Half::Final
-                    && self.remote_half == Half::Final
+                    && self.has_remote_final
                     && self.inbound.is_final()
                     && self.outbound.is_settled();
                 if is_drained && !core::mem::replace(&mut self.is_drained, true) {

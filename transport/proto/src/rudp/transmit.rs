@@ -296,9 +296,12 @@ impl Session {
                 self.sent.carry(Carried::Credit);
             }
         }
-        if self.wishes.goaway && has_room(writer) && Frame::Goaway.write(writer) {
-            self.wishes.goaway = false;
-            self.sent.carry(Carried::Goaway);
+        if self.wishes.goaway && has_room(writer) {
+            let (ordered, unordered) = self.drain_totals;
+            if (Frame::Goaway { ordered, unordered }).write(writer) {
+                self.wishes.goaway = false;
+                self.sent.carry(Carried::Goaway);
+            }
         }
         if self.wishes.final_word && has_room(writer) {
             let (ordered, unordered) = self.outbound.totals();

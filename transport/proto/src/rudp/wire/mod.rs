@@ -608,7 +608,10 @@ pub(crate) enum Frame {
     Confirm(u64),
     Challenge(u64),
     Response(u64),
-    Goaway,
+    Goaway {
+        ordered: u64,
+        unordered: u64,
+    },
     Final {
         ordered: u64,
         unordered: u64,
@@ -654,7 +657,10 @@ impl Frame {
             frame::CONFIRM => Self::Confirm(reader.u64()?),
             frame::CHALLENGE => Self::Challenge(reader.u64()?),
             frame::RESPONSE => Self::Response(reader.u64()?),
-            frame::GOAWAY => Self::Goaway,
+            frame::GOAWAY => Self::Goaway {
+                ordered: reader.u64()?,
+                unordered: reader.u64()?,
+            },
             frame::FINAL => Self::Final {
                 ordered: reader.u64()?,
                 unordered: reader.u64()?,
@@ -699,7 +705,9 @@ impl Frame {
             Self::Confirm(nonce) => (frame::CONFIRM, 0, [Some(nonce), None]),
             Self::Challenge(token) => (frame::CHALLENGE, 0, [Some(token), None]),
             Self::Response(token) => (frame::RESPONSE, 0, [Some(token), None]),
-            Self::Goaway => (frame::GOAWAY, 0, [None, None]),
+            Self::Goaway { ordered, unordered } => {
+                (frame::GOAWAY, 0, [Some(ordered), Some(unordered)])
+            }
             Self::Final { ordered, unordered } => {
                 (frame::FINAL, 0, [Some(ordered), Some(unordered)])
             }

@@ -186,7 +186,10 @@ const CONTROLS: [Frame; 8] = [
     Frame::Confirm(0x1817_1615_1413_1211),
     Frame::Challenge(1),
     Frame::Response(1),
-    Frame::Goaway,
+    Frame::Goaway {
+        ordered: 2,
+        unordered: 4,
+    },
     Frame::Final {
         ordered: 3,
         unordered: 4,

@@ -1,0 +1,494 @@
+//! Packet transports in the engine: endpoints, their sockets, and the connections that are their sessions.
+//!
+//! Above stands the same [`Handler`](crate::Handler) as over a stream: a session is a connection like any other. Below is the
+//! [contract](ringway_proto::packet) and one datagram socket per endpoint: a listener's sessions share its socket,
+//! an outgoing session has a connected one of its own. Messages are claimed in the connection's batch as frames,
+//! exactly as for a stream; at the end of the turn the batch is frozen and the machine gets slices of it, so that
+//! nothing is copied until a packet is written.
+
+use std::net::SocketAddr;
+
+use ringway_buf::{Id, Instant, Pools, RecvBuffer};
+use ringway_driver::{Address, Burst, Close, Driver, ListenOptions, SocketId};
+use ringway_proto::CloseCode;
+use ringway_proto::packet::{
+    ConnectRefusal, Delivery, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
+};
+use ringway_proto::rudp::{self, Rudp};
+
+use crate::connection::Carrier;
+use crate::event::Event;
+use crate::hub::{Action, Hub, Owed};
+use crate::listener::{Listener, Source};
+use crate::packet_batch::Frames;
+use crate::sockets::Owner;
+use crate::timers::Due;
+use crate::{ConnectionId, ListenerId, OpenError};
+
+/// Bytes that may wait in the driver for one socket; then the machine keeps what it has.
+const IN_DRIVER_BYTES_MAX: usize = 1 << 20;
+/// Receive buffer of the kernel, in bytes, unless the user said otherwise: bursts arrive faster than turns pass.
+const RECV_BUFFER_BYTES: u32 = 4 << 20;
+/// How soon an endpoint that lacked memory tries again.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// An endpoint of one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EndpointId(pub(crate) Id);
+
+/// What carries the messages of one session.
+#[derive(Debug)]
+pub(crate) struct PacketEnd {
+    pub(crate) endpoint: EndpointId,
+    /// `None` until its socket is there.
+    pub(crate) session: Option<SessionId>,
+    /// Longest message that the peer takes; 0 before the session is open.
+    pub(crate) bytes_max: u32,
+    /// Messages are taken.
+    pub(crate) sends: bool,
+    pub(crate) address: SocketAddr,
+    /// Where small messages are kept together until the peer has them.
+    shelf: Option<RecvBuffer>,
+}
+
+impl PacketEnd {
+    pub(crate) fn new(
+        endpoint: EndpointId,
+        session: Option<SessionId>,
+        address: SocketAddr,
+    ) -> Self {
+        Self {
+            endpoint,
+            session,
+            bytes_max: 0,
+            sends: false,
+            address,
+            shelf: None,
+        }
+    }
+}
+
+/// A machine, its socket, and whose its sessions are.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) machine: Box<dyn PacketEndpoint>,
+    pub(crate) socket: SocketId,
+    /// Where it listens, if it does.
+    pub(crate) listener: Option<Listener>,
+    /// For an outgoing session: its connection.
+    pub(crate) outgoing: Option<ConnectionId>,
+    /// By the index of the session.
+    pub(crate) sessions: Vec<Option<(SessionId, ConnectionId)>>,
+    pub(crate) in_driver: usize,
+    pub(crate) dirty: bool,
+    pub(crate) armed_at: Instant,
+    pub(crate) closing: bool,
+}
+
+impl Endpoint {
+    pub(crate) fn owner(&self, session: SessionId) -> Option<ConnectionId> {
+        match self.sessions.get(session.0.index() as usize) {
+            Some(Some((known, owner))) if *known == session => Some(*owner),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn own(&mut self, session: SessionId, owner: ConnectionId) {
+        let index = session.0.index() as usize;
+        if index >= self.sessions.len() {
+            self.sessions.resize(index + 1, None);
+        }
+        self.sessions[index] = Some((session, owner));
+    }
+
+    pub(crate) fn disown(&mut self, session: SessionId) {
+        if self.owner(session).is_some() {
+            self.sessions[session.0.index() as usize] = None;
+        }
+    }
+}
+
+/// Lends a driver's bursts to a machine.
+struct Lender<'a, D> {
+    driver: &'a mut D,
+    pools: &'a Pools,
+    socket: SocketId,
+    is_connected: bool,
+    in_driver: &'a mut usize,
+    lent: Option<(ringway_buf::Lease, SocketAddr)>,
+    lacks_memory: bool,
+}
+
+impl<D: Driver> TransmitSink for Lender<'_, D> {
+    fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]> {
+        if *self.in_driver >= IN_DRIVER_BYTES_MAX {
+            return None;
+        }
+        let mut bytes = segment_bytes * count;
+        let whole = self.pools.lease(bytes);
+        let lease = whole.or_else(|| {
+            bytes = segment_bytes;
+            self.pools.lease(bytes)
+        });
+        let Some(mut lease) = lease else {
+            self.lacks_memory = true;
+            return None;
+        };
+        lease.reset(0);
+        lease.append(bytes)?;
+        let (lease, _) = self.lent.insert((lease, peer));
+        Some(lease.bytes_mut())
+    }
+
+    fn commit(&mut self, bytes: usize, segment_bytes: usize) {
+        let Some((mut lease, peer)) = self.lent.take() else {
+            return;
+        };
+        lease.truncate(bytes);
+        *self.in_driver += bytes;
+        let burst = Burst {
+            lease,
+            segment_bytes: u32::try_from(segment_bytes).unwrap_or(u32::MAX),
+            count: u32::try_from(bytes.div_ceil(segment_bytes.max(1))).unwrap_or(u32::MAX),
+            peer: (!self.is_connected).then_some(peer),
+        };
+        self.driver.send_to(self.socket, burst);
+    }
+}
+
+impl Hub {
+    /// Something may have changed at an endpoint: it is looked at before the turn ends.
+    pub(crate) fn touch_endpoint(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get_mut(id.0)
+            && !std::mem::replace(&mut endpoint.dirty, true)
+        {
+            self.endpoints_dirty.push(id);
+        }
+    }
+
+    /// The machine of a connection's session, if it has one.
+    pub(crate) fn machine(
+        &mut self,
+        id: ConnectionId,
+    ) -> Option<(EndpointId, SessionId, &mut dyn PacketEndpoint)> {
+        let Carrier::Packet(end) = &self.connections.get(id.0)?.carrier else {
+            return None;
+        };
+        let (endpoint, session) = (end.endpoint, end.session?);
+        self.touch_endpoint(endpoint);
+        let entry = self.endpoints.get_mut(endpoint.0)?;
+        Some((endpoint, session, entry.machine.as_mut()))
+    }
+
+    fn add_endpoint(
+        &mut self,
+        socket: SocketId,
+        listener: Option<Listener>,
+        outgoing: Option<ConnectionId>,
+    ) -> Option<EndpointId> {
+        let seed = self.random();
+        let config = self.settings.rudp.clone();
+        let machine = Rudp::new(config, std::rc::Rc::clone(&self.pools), seed).ok()?;
+        let endpoint = Endpoint {
+            machine: Box::new(machine),
+            socket,
+            listener,
+            outgoing,
+            sessions: Vec::new(),
+            in_driver: 0,
+            dirty: false,
+            armed_at: Instant::MAX,
+            closing: false,
+        };
+        let id = EndpointId(self.endpoints.insert(endpoint).ok()?);
+        self.sockets.insert(socket, Owner::Endpoint(id));
+        Some(id)
+    }
+
+    /// Listens for sessions.
+    pub(crate) fn listen_packets<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> Result<ListenerId, OpenError> {
+        let mut options = options.clone();
+        options
+            .socket
+            .recv_buffer_bytes
+            .get_or_insert(RECV_BUFFER_BYTES);
+        let socket = driver.bind(&Address::Udp(address), &options)?;
+        let real = driver.local_address(socket).and_then(|at| at.socket_addr());
+        let real = real.map(Address::Rudp);
+        let listener = Listener {
+            socket,
+            address: real.clone(),
+            options,
+            rest: crate::listener::ACCEPT_REST_MIN,
+            spread: Vec::new(),
+            next: 0,
+            links: None,
+        };
+        let Some(id) = self.add_endpoint(socket, Some(listener), None) else {
+            driver.close(socket, Close::Abort);
+            return Err(OpenError::TooMany {
+                max: self.endpoints.max(),
+            });
+        };
+        driver.read(socket, true);
+        let listener = ListenerId(Source::Packets(id));
+        self.emit(&Event::Listening {
+            listener,
+            address: real.as_ref(),
+        });
+        Ok(listener)
+    }
+
+    /// Takes no new sessions; those that live go on, and the socket with them.
+    pub(crate) fn unlisten_packets(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get_mut(id.0)
+            && let Some(listener) = endpoint.listener.take()
+        {
+            if let Some(links) = &listener.links {
+                links.stop();
+            }
+            endpoint.machine.refuse_new(true);
+            self.touch_endpoint(id);
+        }
+    }
+
+    /// Whether this engine may speak with that address without encryption.
+    pub(crate) fn may_reach(&self, address: SocketAddr) -> Result<(), OpenError> {
+        if self.settings.rudp.public_addresses || rudp::is_private(address.ip()) {
+            Ok(())
+        } else {
+            Err(OpenError::Session(ConnectRefusal::PublicAddress))
+        }
+    }
+
+    /// The driver has opened the socket of an outgoing session.
+    pub(crate) fn connect_packets<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        id: ConnectionId,
+        socket: SocketId,
+        address: SocketAddr,
+    ) {
+        let Some(endpoint) = self.add_endpoint(socket, None, Some(id)) else {
+            driver.close(socket, Close::Abort);
+            self.owed.push(Owed::Closed(id, None));
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(id.0) {
+            connection.peer_address = Some(Box::new(Address::Rudp(address)));
+            let end = PacketEnd::new(endpoint, None, address);
+            connection.carrier = Carrier::Packet(Box::new(end));
+        }
+    }
+
+    /// The socket of an outgoing session is usable.
+    pub(crate) fn packets_connected(&mut self, endpoint: EndpointId) {
+        let now = self.now;
+        let Some(entry) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let Some(id) = entry.outgoing else {
+            return;
+        };
+        self.actions.push(Action::Read(entry.socket, true));
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return self.touch_endpoint(endpoint);
+        };
+        let Carrier::Packet(end) = &mut connection.carrier else {
+            return;
+        };
+        match entry.machine.connect(end.address, now) {
+            Ok(session) => {
+                end.session = Some(session);
+                entry.own(session, id);
+                self.touch_endpoint(endpoint);
+            }
+            Err(_refused) => self.owed.push(Owed::Closed(id, None)),
+        }
+    }
+
+    /// Takes an outgoing session that never began to its end.
+    pub(crate) fn close_packets(&mut self, id: ConnectionId, code: CloseCode) {
+        self.feed(id);
+        let now = self.now;
+        match self.machine(id) {
+            Some((_, session, machine)) => machine.close(session, code, now),
+            None => self.owed.push(Owed::Closed(id, None)),
+        }
+    }
+
+    /// Ends a session at once.
+    pub(crate) fn abort_packets(&mut self, id: ConnectionId) {
+        let now = self.now;
+        match self.machine(id) {
+            Some((_, session, machine)) => machine.abort(session, now),
+            None => self.owed.push(Owed::Closed(id, None)),
+        }
+    }
+
+    /// Stops delivering a session's messages, or goes on.
+    pub(crate) fn pause_packets(&mut self, id: ConnectionId, paused: bool) {
+        let now = self.now;
+        if let Some((_, session, machine)) = self.machine(id) {
+            machine.pause(session, paused, now);
+        }
+    }
+
+    pub(crate) fn drain_packets(&mut self, id: ConnectionId) {
+        let now = self.now;
+        if let Some((_, session, machine)) = self.machine(id) {
+            machine.drain(session, now);
+        }
+    }
+
+    /// This side's last message was given to the machine.
+    pub(crate) fn finish_packets(&mut self, id: ConnectionId) {
+        self.feed(id);
+        let now = self.now;
+        if let Some(connection) = self.connections.get_mut(id.0)
+            && let Carrier::Packet(end) = &mut connection.carrier
+        {
+            end.sends = false;
+        }
+        if let Some((_, session, machine)) = self.machine(id) {
+            machine.finish(session, now);
+        }
+    }
+
+    /// Gives the frames of a connection's batch to its machine, each as a slice of the frozen batch.
+    pub(crate) fn feed(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return;
+        };
+        let Carrier::Packet(end) = &mut connection.carrier else {
+            return;
+        };
+        let outbox = &mut connection.outbox;
+        let bytes = outbox.open.as_ref().map_or(0, ringway_buf::Lease::len) + outbox.ready.bytes();
+        if bytes == 0 {
+            return;
+        }
+        outbox.batch_hint = bytes.max(outbox.batch_hint / 2);
+        outbox.seal();
+        let mut messages = Frames {
+            whole: std::mem::take(&mut self.fed),
+            waiting: None,
+            skip: 0,
+        };
+        while let Some(segment) = outbox.ready.pop() {
+            messages.take(segment, &mut end.shelf, &self.pools);
+        }
+        let bodies: usize = messages.whole.iter().map(|(_, body)| body.len()).sum();
+        outbox.queued_bytes = outbox.queued_bytes.saturating_sub(bytes) + bodies;
+        let mut whole = messages.whole;
+        for (header, body) in whole.drain(..) {
+            let message = Outgoing {
+                header,
+                body,
+                delivery: Delivery::Ordered,
+            };
+            if let Some((_, session, machine)) = self.machine(id) {
+                let sent = machine.send(session, message, now);
+                debug_assert!(
+                    !matches!(sent, Err((_, SendRefusal::TooLong { .. }))),
+                    "a claim is checked against the same limit"
+                );
+            }
+        }
+        self.fed = whole;
+    }
+
+    /// Messages have reached the peer. Returns whether `writable` is due.
+    pub(crate) fn freed(&mut self, id: ConnectionId, bytes: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return false;
+        };
+        connection.outbox.in_driver += bytes;
+        self.sent(id, bytes)
+    }
+
+    /// An endpoint's timer is due.
+    pub(crate) fn endpoint_due(&mut self, id: EndpointId, at: Instant) {
+        let now = self.now;
+        if let Some(endpoint) = self.endpoints.get_mut(id.0)
+            && endpoint.armed_at == at
+        {
+            endpoint.armed_at = Instant::MAX;
+            endpoint.machine.handle_timeout(now);
+            self.touch_endpoint(id);
+        }
+    }
+
+    /// Bytes of an endpoint's socket left for the kernel.
+    pub(crate) fn endpoint_sent(&mut self, id: EndpointId, bytes: usize) {
+        if let Some(endpoint) = self.endpoints.get_mut(id.0) {
+            endpoint.in_driver = endpoint.in_driver.saturating_sub(bytes);
+            if endpoint.machine.wants_transmit() {
+                self.touch_endpoint(id);
+            }
+        }
+    }
+
+    pub(crate) fn endpoint_too_long(&mut self, id: EndpointId, bytes_max: usize) {
+        let now = self.now;
+        if let Some(endpoint) = self.endpoints.get_mut(id.0) {
+            endpoint.machine.handle_too_long(None, bytes_max, now);
+        }
+    }
+
+    /// Sends what a machine has to send, and arms its timer.
+    pub(crate) fn transmit_packets<D: Driver>(&mut self, driver: &mut D, id: EndpointId) {
+        let now = self.now;
+        let Some(endpoint) = self.endpoints.get_mut(id.0) else {
+            return;
+        };
+        if endpoint.closing {
+            return;
+        }
+        let mut more = false;
+        let mut lacks_memory = false;
+        if endpoint.machine.wants_transmit() {
+            let mut lender = Lender {
+                driver,
+                pools: &self.pools,
+                socket: endpoint.socket,
+                is_connected: endpoint.outgoing.is_some(),
+                in_driver: &mut endpoint.in_driver,
+                lent: None,
+                lacks_memory: false,
+            };
+            more = endpoint.machine.poll_transmit(&mut lender, now);
+            lacks_memory = lender.lacks_memory;
+        }
+        let timer = endpoint.machine.poll_timeout();
+        let retry = lacks_memory.then(|| now + RETRY);
+        if let Some(at) = timer.into_iter().chain(retry).min()
+            && at < endpoint.armed_at
+        {
+            endpoint.armed_at = at;
+            self.timers.arm(at, Due::Endpoint(id));
+        }
+        let is_over = endpoint.listener.is_none()
+            && endpoint.machine.sessions() == 0
+            && endpoint.sessions.iter().all(Option::is_none)
+            && !endpoint.machine.wants_transmit();
+        let began = endpoint.outgoing.is_none_or(|owner| {
+            self.connections.get(owner.0).is_none_or(|connection| {
+                !matches!(&connection.carrier, Carrier::Packet(end) if end.session.is_none())
+            })
+        });
+        if is_over && began {
+            endpoint.closing = true;
+            self.actions
+                .push(Action::Close(endpoint.socket, Close::Graceful));
+        } else if more {
+            self.touch_endpoint(id);
+        }
+    }
+}
