@@ -606,7 +606,7 @@ fn links_beyond_what_an_acceptor_holds_are_closed(choice: DriverChoice) {
         assert_eq!(number(&far.recv_wait().unwrap().body), turn as u64);
     }
     // There is room again.
-    let mut near = client.handle.connect_wait(&address).unwrap();
+    let near = client.handle.connect_wait(&address).unwrap();
     near.send_wait(numbered(HELD, 8)).unwrap();
     let mut far = acceptor.accept_wait().unwrap();
     assert_eq!(number(&far.recv_wait().unwrap().body), HELD);
