@@ -7,6 +7,9 @@
 //! * [`Server::builder`] puts services, limits and workers together; [`Service`] is what generated code implements.
 //! * A handler is a plain function on borrowed bytes ([`Inline`], [`Reply`]), a future on the engine's thread
 //!   ([`CallContext`], [`Sender`], [`Receiver`]), or a job of the worker pool ([`Job`]).
+//! * [`InlineChannel`] calls with the lowest latency and turns its engine meanwhile; [`Channel`] is for other threads,
+//!   blocking or awaited under any runtime. Handlers call other servers over their own engine:
+//!   [`CallContext::channel`], [`Deferred::call`].
 //! * [`Codec`] is how messages become bytes: [`Raw`], [`Pod`], `Protobuf`, `Prost`.
 //! * [`LocalDispatch`] calls services without a connection or an engine.
 //!
