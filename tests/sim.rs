@@ -25,7 +25,7 @@ use ringway_engine::sim::{NetConfig, SimNet};
 /// Messages that each side offers on each connection.
 const MESSAGES: u32 = 40;
 /// Connections of a run.
-const CONNECTIONS: usize = 3;
+const CONNECTIONS: usize = 4;
 /// Steps of the faulty phase.
 const STEPS: u32 = 600;
 /// Steps after the network healed; every connection has to end in them.
@@ -306,11 +306,12 @@ impl Run {
         let listener = self.engines[1].listen("tcp://127.0.0.1:7000").unwrap();
         self.engines[1].listen("unix://@sim").unwrap();
         let udp = self.engines[1].listen("udp://127.0.0.1:7001").unwrap();
+        self.engines[1].listen("rudp://127.0.0.1:7002").unwrap();
         for index in 0..CONNECTIONS {
-            let address = if index == 0 {
-                "unix://@sim"
-            } else {
-                "tcp://127.0.0.1:7000"
+            let address = match index {
+                0 => "unix://@sim",
+                1 => "rudp://127.0.0.1:7002",
+                _ => "tcp://127.0.0.1:7000",
             };
             let id = self.engines[0].connect(address).unwrap();
             self.sides[0].line(id).index = index as u32 + 1;

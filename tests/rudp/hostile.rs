@@ -7,8 +7,8 @@ use ringway_proto::packet::{Delivery, Fault, PacketEndpoint, SessionEnd, Session
 use ringway_proto::rudp::RudpConfig;
 use ringway_proto::{CloseCode, Header, StreamConfig, Timeout};
 
-use crate::forge::{ack, cid_of, frames, init, key, number_of, piece, record, sealed};
-use crate::world::{BUDGET_BYTES, Link, World, pair};
+use crate::forge::{ack, cid_of, frames, head, init, key, number_of, piece, record, sealed};
+use crate::world::{BUDGET_BYTES, Link, Random, World, pair};
 
 fn config() -> RudpConfig {
     RudpConfig {
@@ -382,7 +382,7 @@ fn a_reset_that_names_no_packet_of_the_session_is_ignored() {
     let (cid, number) = key(&seen, world.nodes[1].address);
     let (from, to) = (world.nodes[1].address, world.nodes[0].address);
     let reset = |cid: u64, number: u32| {
-        let mut bytes = crate::forge::head(0xC5, 0, cid, number);
+        let mut bytes = head(0xC5, 0, cid, number);
         bytes.extend_from_slice(&77_u64.to_le_bytes());
         sealed(bytes)
     };
@@ -474,4 +474,86 @@ fn closing_sends_what_was_accepted_and_both_ends_learn_why() {
     let code = CloseCode::Normal;
     assert_eq!(closed(&world, 0, near), Some(SessionEnd::Local(code)));
     assert_eq!(closed(&world, 1, far), Some(SessionEnd::Peer(code)));
+}
+
+/// Frames that are right in form more often than not, and packets that are none.
+fn babble(random: &mut Random, cid: u64, number: u32) -> Vec<u8> {
+    let any = |random: &mut Random| match random.below(4) {
+        0 => random.below(4),
+        1 => random.below(5000),
+        2 => u64::from(u32::MAX) - random.below(3),
+        _ => random.next(),
+    };
+    let mut frames = Vec::new();
+    for _ in 0..random.below(12) {
+        match random.below(14) {
+            kind @ 0..=9 => {
+                frames.extend_from_slice(&[kind as u8, 0]);
+                frames.extend_from_slice(&(any(random) as u16).to_le_bytes());
+                for _ in 0..random.below(3) {
+                    frames.extend_from_slice(&any(random).to_le_bytes());
+                }
+            }
+            10..=12 => {
+                let body = vec![7; random.below(300) as usize];
+                let mut frame = piece(
+                    any(random) as u32,
+                    any(random) as u32,
+                    any(random) as u32,
+                    &body,
+                );
+                frame[1] = random.below(4) as u8;
+                frames.extend(frame);
+            }
+            _ => frames.extend_from_slice(&any(random).to_le_bytes()),
+        }
+    }
+    let mut packet = head(
+        [0x50, 0x50, 0x50, 0xC1, 0xC3, 0xC5, 0x58, 0x00][random.below(8) as usize],
+        random.below(4) as u8,
+        cid,
+        number.wrapping_add(any(random) as u32 % 50),
+    );
+    if random.below(2) == 0 {
+        packet.extend_from_slice(&(any(random) as u32).to_le_bytes());
+        packet.extend_from_slice(&[0, 0, random.below(9) as u8, random.below(3) as u8]);
+    }
+    packet.extend(frames);
+    sealed(packet)
+}
+
+#[test]
+fn whatever_a_peer_says_costs_no_more_than_its_own_session() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let (mut world, _, _, cid, number) = open(seed);
+        let base = world.nodes[1].pools.budget().used();
+        let other = world.add(config());
+        let session = world.connect(other, 1);
+        world.until("a second client is in", |world| {
+            world.nodes[other].lines[&session].opened && world.nodes[1].lines.len() == 2
+        });
+        let (from, to) = (world.nodes[0].address, world.nodes[1].address);
+        world.nodes[1].is_trusting = true;
+        for _ in 0..40 {
+            let packet = babble(&mut random, cid, number);
+            world.inject(from, to, &packet);
+            world.run(Duration::from_micros(random.below(2000)));
+            let held = world.nodes[1].pools.budget().used() - base;
+            // The credit, one message beyond it, and what each message takes at least, for three sessions.
+            assert!(
+                held <= 3 * ((64 << 10) + (1 << 20) + 64 * 8192),
+                "seed {seed}: {held}"
+            );
+        }
+        world.nodes[1].is_trusting = false;
+        for _ in 0..3 {
+            world.offer(other, session, Delivery::Ordered, 100).unwrap();
+        }
+        world.run(Duration::from_secs(1));
+        assert_eq!(
+            world.nodes[other].lines[&session].queued, 0,
+            "seed {seed}: others go on"
+        );
+    }
 }
