@@ -284,9 +284,8 @@ impl Server {
         };
         let early = reason == CancelReason::Deadline && task.deadline.is_none_or(|at| at > now);
         oracle.rule(!early, || format!("{:?} is cancelled too early", task.of));
-        oracle.rule(!task.cancelled, || {
-            format!("{:?}: cancelled twice", task.of)
-        });
+        let again = task.cancelled && reason != CancelReason::Broken;
+        oracle.rule(!again, || format!("{:?}: cancelled twice", task.of));
         task.cancelled = true;
         // Nobody will say more, nor give credit.
         task.input_ended = true;

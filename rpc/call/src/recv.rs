@@ -142,6 +142,9 @@ impl Base {
             return Err(TOO_LONG);
         }
         let mut lease = self.pools.lease(bytes + PAD_BYTES).ok_or(NO_MEMORY)?;
+        if !self.leaves_memory(0) {
+            return Err(NO_MEMORY);
+        }
         lease.reset(0);
         let mut buffer = lease.into_recv();
         buffer.rewind(0);

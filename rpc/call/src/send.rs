@@ -261,6 +261,9 @@ impl Base {
         body: B,
         announce: impl FnOnce(u32) -> (Head, Option<[u8; 16]>),
     ) -> Result<Sent, Refused<B>> {
+        if !self.leaves_memory(body.len()) {
+            return Err(Refused::NoMemory(body));
+        }
         let slice = body
             .into_slice(&self.pools)
             .map_err(|body| Refused::NoMemory(body))?;
@@ -268,6 +271,14 @@ impl Base {
         let front = announcement(&head, front, fields.as_ref());
         self.small(out, head, &front.to_bytes(), None);
         Ok(Sent::Announced(slice))
+    }
+
+    /// Whether a quarter of the budget is free when so many bytes are taken. Large messages on their way leave that
+    /// much: who holds all of it for them can't receive the frames that would let them go on.
+    pub(crate) fn leaves_memory(&self, bytes: usize) -> bool {
+        let budget = self.pools.budget();
+        let taken = budget.used().saturating_add(bytes.next_power_of_two());
+        taken <= budget.limit() - budget.limit() / 4
     }
 
     /// The peer has reserved memory for the announced message of a call.

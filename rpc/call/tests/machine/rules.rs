@@ -763,3 +763,27 @@ fn only_a_plain_answer_of_an_open_call_takes_the_short_way() {
         "nobody waits for it"
     );
 }
+
+// docs/wire/rpc.md#pieces
+#[test]
+fn large_messages_leave_memory_for_the_frames_that_let_them_go_on() {
+    let pools = Rc::new(Pools::new(PoolsConfig {
+        budget_bytes: 4 << 20,
+        ..PoolsConfig::default()
+    }));
+    let mut pair = Pair::over(pools, CallConfig::default(), &Compressors::default());
+    let mut opened = 0;
+    let open = Open::default();
+    let body = vec![0; 300_000];
+    while pair
+        .caller
+        .open(&mut pair.down, &open, Some(&body[..]), pair.now)
+        .is_ok()
+    {
+        opened += 1;
+    }
+    assert!(opened > 1);
+    pair.deliver().unwrap();
+    let budget = pair.pools.budget();
+    assert!(budget.used() <= budget.limit() / 4 * 3);
+}
