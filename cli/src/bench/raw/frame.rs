@@ -193,7 +193,7 @@ impl Outbox {
     /// Room for the body of one more message, to be filled in place.
     ///
     /// Inlined whoever else calls it: a loop written by hand for one shape has no call here, and a baseline that
-    /// makes one (20 ns a message) flatters whatever stands beside it.
+    /// makes one flatters whatever stands beside it.
     #[inline(always)]
     pub(crate) fn claim(&mut self, len: usize) -> &mut [u8] {
         let from = if self.framed {
