@@ -18,6 +18,12 @@ pub use ringway_engine::{
     StartError, Stats, Stopped, StreamConfig, TimerId, Violation, Work, block_on, copies, kind,
 };
 
+#[cfg(feature = "quic")]
+pub use ringway_engine::{
+    AddressProof, DangerousTls, Identity, QuicConfig, QuicConfigError, Roots, TlsBuilder,
+    TlsConfig, TlsError,
+};
+
 /// Calls on top of messages: servers, channels, codecs.
 #[cfg(feature = "rpc")]
 pub use ringway_rpc as rpc;

@@ -40,6 +40,29 @@ on_every_driver![
     dropping_an_engine_ends_its_peers_connections,
 ];
 
+over_quic![
+    messages_arrive_in_order_with_their_labels,
+    every_size_arrives_intact,
+    many_small_messages_share_a_turn,
+    a_full_queue_hands_back_and_writable_follows,
+    pausing_stops_delivery_and_resuming_loses_nothing,
+    closing_delivers_what_was_queued_and_both_sides_learn_why,
+    draining_finishes_both_directions_before_the_end,
+    a_held_connection_outlives_the_peers_drain,
+    a_drained_engine_ends_its_run,
+    a_panicking_handler_costs_only_its_connection,
+    an_aborted_claim_leaves_no_trace,
+    a_shorter_commit_sends_only_that_much,
+    one_slice_goes_to_many_without_copies,
+    a_lease_is_sent_in_place,
+    retained_messages_outlive_the_engine,
+    a_stale_connection_is_refused,
+    a_message_beyond_the_peers_limit_is_refused_here,
+    more_connections_than_the_limit_are_refused,
+    a_refused_accept_closes_the_peer,
+    an_idle_connection_is_closed_after_its_time,
+];
+
 over_reliable_udp![
     messages_arrive_in_order_with_their_labels,
     every_size_arrives_intact,

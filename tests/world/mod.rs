@@ -15,6 +15,7 @@ use ringway::{
     Message, Peer, SendError, StreamConfig, TimerId,
 };
 use ringway_engine::sim::{NetConfig, SimNet};
+use ringway_engine::{Identity, QuicConfig, Roots, TlsConfig};
 
 /// Where engines live.
 pub enum World {
@@ -59,6 +60,11 @@ impl World {
     }
 
     pub fn engine(&self, config: Config, name: &str) -> Engine {
+        let config = if is_over("quic") {
+            config.quic(trusting_each_other())
+        } else {
+            config
+        };
         match self {
             Self::Kernel(choice) => config.driver(*choice).build().unwrap(),
             Self::Sim(net) => Engine::simulated(config, net, name).unwrap(),
@@ -375,6 +381,39 @@ macro_rules! on_every_driver {
         mod uring { $( #[test] fn $scenario() { super::$scenario($crate::world::World::uring()); } )* }
         mod epoll { $( #[test] fn $scenario() { super::$scenario($crate::world::World::epoll()); } )* }
         mod sim { $( #[test] fn $scenario() { super::$scenario($crate::world::World::sim()); } )* }
+    };
+}
+
+/// Settings of QUIC for two ends with the same certificate, which is also the only one that they trust.
+fn trusting_each_other() -> QuicConfig {
+    static MADE: std::sync::LazyLock<TlsConfig> = std::sync::LazyLock::new(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["ringway.test".to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        TlsConfig::builder()
+            .identity(Identity::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap())
+            .roots(Roots::from_pem(certificate.as_bytes()).unwrap())
+            .server_name("ringway.test")
+            .build()
+            .unwrap()
+    });
+    QuicConfig::new(MADE.clone())
+}
+
+/// Makes each scenario that says `tcp` a test over QUIC as well, on every driver.
+#[macro_export]
+macro_rules! over_quic {
+    ($($scenario:ident),* $(,)?) => {
+        mod quic {
+            mod uring { $( #[test] fn $scenario() {
+                $crate::world::over("quic", || super::super::$scenario($crate::world::World::uring()));
+            } )* }
+            mod epoll { $( #[test] fn $scenario() {
+                $crate::world::over("quic", || super::super::$scenario($crate::world::World::epoll()));
+            } )* }
+            mod sim { $( #[test] fn $scenario() {
+                $crate::world::over("quic", || super::super::$scenario($crate::world::World::sim()));
+            } )* }
+        }
     };
 }
 

@@ -8,6 +8,7 @@ use ringway_driver::SocketOptions;
 use ringway_proto::rudp::{RudpConfig, RudpConfigError};
 use ringway_proto::{Filter, Role, StreamConfig};
 
+use crate::quic;
 use crate::stage::FilterFactory;
 use crate::{Engine, Idle, Observer, StartError};
 
@@ -82,6 +83,11 @@ pub enum ConfigError {
     Stream(ringway_proto::ConfigError),
     /// The settings of reliable UDP contradict each other.
     Rudp(RudpConfigError),
+    /// A setting of QUIC is out of its range.
+    Quic {
+        /// Which field of `QuicConfig`.
+        field: &'static str,
+    },
     /// `RINGWAY_DRIVER` holds something else than `uring` or `epoll`.
     DriverVariable {
         /// What it holds.
@@ -103,6 +109,10 @@ impl fmt::Display for ConfigError {
             ),
             Self::Stream(error) => error.fmt(f),
             Self::Rudp(error) => error.fmt(f),
+            Self::Quic { field } => write!(
+                f,
+                "`{field}` of the QUIC settings is out of its range; `QuicConfig` says what it may be"
+            ),
             Self::DriverVariable { value } => write!(
                 f,
                 "RINGWAY_DRIVER is `{value}`; set it to `uring` or `epoll`, or unset it"
@@ -129,6 +139,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) stream: StreamConfig,
     pub(crate) rudp: Option<RudpConfig>,
+    pub(crate) quic: quic::Settings,
     pub(crate) times: Times,
     pub(crate) socket: SocketOptions,
     pub(crate) mode: Mode,
@@ -300,6 +311,7 @@ impl Config {
         }
         self.stream.validate().map_err(ConfigError::Stream)?;
         self.rudp().validate().map_err(ConfigError::Rudp)?;
+        quic::check(&self.quic_settings()).map_err(|field| ConfigError::Quic { field })?;
         let message_bytes_max = self.stream.message_bytes_max as usize;
         if message_bytes_max.saturating_mul(4) > limits.budget_bytes.saturating_mul(1) {
             let budget_bytes = limits.budget_bytes;
@@ -324,6 +336,11 @@ impl Config {
             stream: self.stream.clone(),
             ..self.rudp.clone().unwrap_or_else(usual)
         }
+    }
+
+    /// What the endpoints of QUIC are made with.
+    pub(crate) fn quic_settings(&self) -> quic::Settings {
+        quic::settled(&self.quic, &self.stream, &self.limits, self.seed)
     }
 
     pub(crate) fn pools(&self) -> PoolsConfig {

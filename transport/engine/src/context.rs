@@ -10,6 +10,7 @@ use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 
 use crate::connection::{Carrier, Phase};
 use crate::hub::{Action, Hub};
+use crate::packet::Protocol;
 use crate::send::Label;
 use crate::{
     Claim, CloseReason, ConnectionId, Full, Handle, Message, OpenError, SendError, TimerId,
@@ -273,8 +274,9 @@ impl Hub {
         if self.draining {
             return Err(OpenError::Draining);
         }
-        if let Address::Rudp(peer) = &address {
-            self.may_reach(*peer)?;
+        let packets = Protocol::of(&address);
+        if let Some((protocol, peer)) = packets {
+            self.may_reach(protocol, peer)?;
         }
         let deadline = self.now + self.settings.times.connect;
         let datagram = address.is_datagram();
@@ -286,7 +288,7 @@ impl Hub {
             if datagram {
                 connection.become_datagram(true);
             }
-            if let Address::Rudp(_) = &address {
+            if packets.is_some() {
                 connection.filter = None;
             }
         }

@@ -18,7 +18,7 @@ use crate::handle::Handle;
 use crate::hub::{Hub, Settings};
 use crate::idle::{Rest, Resting};
 use crate::listener::Source;
-use crate::packet::EndpointId;
+use crate::packet::{EndpointId, Protocol};
 use crate::remote::Shared;
 use crate::sockets::Owner;
 use crate::turn::{Inlets, pass, sleep};
@@ -107,6 +107,7 @@ impl Engine {
         let settings = Settings {
             limits: config.limits,
             rudp: config.rudp(),
+            quic: config.quic_settings(),
             stream: config.stream,
             times: config.times,
             socket: config.socket,
@@ -123,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Listens on `tcp://…`, `rudp://…`, `unix://…` or `udp://…`. Host names are resolved here, which may block.
+    /// Listens on `tcp://…`, `quic://…`, `rudp://…`, `unix://…` or `udp://…`. Host names are resolved here, which may block.
     ///
     /// # Errors
     /// [`OpenError`]; the text names the fix.
@@ -181,7 +182,7 @@ impl Engine {
     pub fn peer_address(&self, connection: ConnectionId) -> Option<Address> {
         let entry = self.hub.connections.get(connection.0)?;
         if let Carrier::Packet(end) = &entry.carrier {
-            return Some(Address::Rudp(end.address));
+            return Some(end.protocol.address(end.address));
         }
         let socket = entry.socket?;
         with_driver!(&self.driver, driver => driver.peer_address(socket))
@@ -398,8 +399,8 @@ impl Hub {
         if self.draining {
             return Err(OpenError::Draining);
         }
-        if let Address::Rudp(address) = address {
-            return self.listen_packets(driver, *address, options);
+        if let Some((protocol, at)) = Protocol::of(address) {
+            return self.listen_packets(driver, protocol, at, options);
         }
         if address.is_datagram() {
             return self.bind(driver, address, options);

@@ -68,6 +68,11 @@ pub enum OpenError {
     },
     /// The packet transport would not begin a session.
     Session(ConnectRefusal),
+    /// The engine lacks what this transport needs.
+    NotConfigured {
+        /// What to do about it.
+        fix: &'static str,
+    },
     /// The engine is draining and opens nothing new.
     Draining,
 }
@@ -82,6 +87,7 @@ impl fmt::Display for OpenError {
                 "this engine already holds {max} connections; raise `connections_max`"
             ),
             Self::Session(refusal) => refusal.fmt(f),
+            Self::NotConfigured { fix } => f.write_str(fix),
             Self::Draining => f.write_str("the engine is draining; open connections elsewhere"),
         }
     }
@@ -92,7 +98,10 @@ impl std::error::Error for OpenError {
         match self {
             Self::Address(error) => Some(error),
             Self::Socket(error) => Some(error),
-            Self::TooMany { .. } | Self::Session(_) | Self::Draining => None,
+            Self::TooMany { .. }
+            | Self::Session(_)
+            | Self::NotConfigured { .. }
+            | Self::Draining => None,
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) stream: StreamConfig,
     pub(crate) rudp: ringway_proto::rudp::RudpConfig,
+    pub(crate) quic: crate::quic::Settings,
     pub(crate) times: Times,
     pub(crate) socket: SocketOptions,
 }

@@ -41,6 +41,7 @@ mod packet;
 mod packet_batch;
 mod packet_events;
 mod panics;
+mod quic;
 mod recv;
 mod remote;
 mod send;
@@ -80,6 +81,11 @@ pub use ringway_proto::rudp::{Congestion, RudpConfig};
 pub use ringway_proto::{
     CloseCode, Filter, FilterError, FilterRoom, Header, Opened as FilterOpened, Role, StreamConfig,
     Violation, kind,
+};
+#[cfg(feature = "quic")]
+pub use ringway_quic::{
+    AddressProof, DangerousTls, Identity, QuicConfig, QuicConfigError, Roots, TlsBuilder,
+    TlsConfig, TlsError,
 };
 #[cfg(feature = "sim")]
 pub use ringway_sim as sim;

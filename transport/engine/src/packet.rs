@@ -14,7 +14,7 @@ use ringway_proto::CloseCode;
 use ringway_proto::packet::{
     ConnectRefusal, Delivery, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
 };
-use ringway_proto::rudp::{self, Rudp};
+use ringway_proto::rudp;
 
 use crate::connection::Carrier;
 use crate::event::Event;
@@ -32,6 +32,31 @@ const RECV_BUFFER_BYTES: u32 = 4 << 20;
 /// How soon an endpoint that lacked memory tries again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// Which transport an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Rudp,
+    Quic,
+}
+
+impl Protocol {
+    /// The transport of an address, and where it leads.
+    pub(crate) fn of(address: &Address) -> Option<(Self, SocketAddr)> {
+        match address {
+            Address::Rudp(at) => Some((Self::Rudp, *at)),
+            Address::Quic(at) => Some((Self::Quic, *at)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn address(self, at: SocketAddr) -> Address {
+        match self {
+            Self::Rudp => Address::Rudp(at),
+            Self::Quic => Address::Quic(at),
+        }
+    }
+}
+
 /// An endpoint of one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EndpointId(pub(crate) Id);
@@ -40,6 +65,7 @@ pub(crate) struct EndpointId(pub(crate) Id);
 #[derive(Debug)]
 pub(crate) struct PacketEnd {
     pub(crate) endpoint: EndpointId,
+    pub(crate) protocol: Protocol,
     /// `None` until its socket is there.
     pub(crate) session: Option<SessionId>,
     /// Longest message that the peer takes; 0 before the session is open.
@@ -54,11 +80,13 @@ pub(crate) struct PacketEnd {
 impl PacketEnd {
     pub(crate) fn new(
         endpoint: EndpointId,
+        protocol: Protocol,
         session: Option<SessionId>,
         address: SocketAddr,
     ) -> Self {
         Self {
             endpoint,
+            protocol,
             session,
             bytes_max: 0,
             sends: false,
@@ -72,6 +100,7 @@ impl PacketEnd {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) machine: Box<dyn PacketEndpoint>,
+    pub(crate) protocol: Protocol,
     pub(crate) socket: SocketId,
     /// Where it listens, if it does.
     pub(crate) listener: Option<Listener>,
@@ -182,15 +211,23 @@ impl Hub {
 
     fn add_endpoint(
         &mut self,
+        protocol: Protocol,
         socket: SocketId,
         listener: Option<Listener>,
         outgoing: Option<ConnectionId>,
     ) -> Option<EndpointId> {
         let seed = self.random();
-        let config = self.settings.rudp.clone();
-        let machine = Rudp::new(config, std::rc::Rc::clone(&self.pools), seed).ok()?;
+        let pools = std::rc::Rc::clone(&self.pools);
+        let machine: Box<dyn PacketEndpoint> = match protocol {
+            Protocol::Rudp => {
+                let config = self.settings.rudp.clone();
+                Box::new(rudp::Rudp::new(config, pools, seed).ok()?)
+            }
+            Protocol::Quic => crate::quic::endpoint(&self.settings.quic, pools, seed)?,
+        };
         let endpoint = Endpoint {
-            machine: Box::new(machine),
+            machine,
+            protocol,
             socket,
             listener,
             outgoing,
@@ -209,9 +246,13 @@ impl Hub {
     pub(crate) fn listen_packets<D: Driver>(
         &mut self,
         driver: &mut D,
+        protocol: Protocol,
         address: SocketAddr,
         options: &ListenOptions,
     ) -> Result<ListenerId, OpenError> {
+        if protocol == Protocol::Quic {
+            crate::quic::may_listen(&self.settings.quic)?;
+        }
         let mut options = options.clone();
         options
             .socket
@@ -219,7 +260,7 @@ impl Hub {
             .get_or_insert(RECV_BUFFER_BYTES);
         let socket = driver.bind(&Address::Udp(address), &options)?;
         let real = driver.local_address(socket).and_then(|at| at.socket_addr());
-        let real = real.map(Address::Rudp);
+        let real = real.map(|at| protocol.address(at));
         let listener = Listener {
             socket,
             address: real.clone(),
@@ -229,7 +270,7 @@ impl Hub {
             next: 0,
             links: None,
         };
-        let Some(id) = self.add_endpoint(socket, Some(listener), None) else {
+        let Some(id) = self.add_endpoint(protocol, socket, Some(listener), None) else {
             driver.close(socket, Close::Abort);
             return Err(OpenError::TooMany {
                 max: self.endpoints.max(),
@@ -257,9 +298,15 @@ impl Hub {
         }
     }
 
-    /// Whether this engine may speak with that address without encryption.
-    pub(crate) fn may_reach(&self, address: SocketAddr) -> Result<(), OpenError> {
-        if self.settings.rudp.public_addresses || rudp::is_private(address.ip()) {
+    /// Whether this engine may speak with that address this way: without encryption only in private networks.
+    pub(crate) fn may_reach(
+        &self,
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> Result<(), OpenError> {
+        if protocol == Protocol::Quic {
+            crate::quic::may_connect(&self.settings.quic)
+        } else if self.settings.rudp.public_addresses || rudp::is_private(address.ip()) {
             Ok(())
         } else {
             Err(OpenError::Session(ConnectRefusal::PublicAddress))
@@ -272,16 +319,16 @@ impl Hub {
         driver: &mut D,
         id: ConnectionId,
         socket: SocketId,
-        address: SocketAddr,
+        (protocol, address): (Protocol, SocketAddr),
     ) {
-        let Some(endpoint) = self.add_endpoint(socket, None, Some(id)) else {
+        let Some(endpoint) = self.add_endpoint(protocol, socket, None, Some(id)) else {
             driver.close(socket, Close::Abort);
             self.owed.push(Owed::Closed(id, None));
             return;
         };
         if let Some(connection) = self.connections.get_mut(id.0) {
-            connection.peer_address = Some(Box::new(Address::Rudp(address)));
-            let end = PacketEnd::new(endpoint, None, address);
+            connection.peer_address = Some(Box::new(protocol.address(address)));
+            let end = PacketEnd::new(endpoint, protocol, None, address);
             connection.carrier = Carrier::Packet(Box::new(end));
         }
     }
@@ -340,6 +387,8 @@ impl Hub {
     }
 
     pub(crate) fn drain_packets(&mut self, id: ConnectionId) {
+        // What was accepted before stands before the announcement, as on a stream.
+        self.feed(id);
         let now = self.now;
         if let Some((_, session, machine)) = self.machine(id) {
             machine.drain(session, now);

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use ringway_buf::{Pools, RecvBuffer, copy_counted};
-use ringway_driver::{Address, CloseCause, DatagramMeta, Driver, SocketId};
+use ringway_driver::{CloseCause, DatagramMeta, Driver, SocketId};
 use ringway_proto::packet::{Body, PacketEvent, PacketMeta, SessionEnd, SessionId};
 use ringway_proto::{CloseCode, Header, Role, Timeout};
 
@@ -128,7 +128,10 @@ fn accept<H: Handler>(
     address: SocketAddr,
 ) {
     let listener = ListenerId(Source::Packets(endpoint));
-    let peer = Address::Rudp(address);
+    let Some(protocol) = hub.endpoints.get(endpoint.0).map(|entry| entry.protocol) else {
+        return;
+    };
+    let peer = protocol.address(address);
     let refused = if hub.draining {
         Some("draining")
     } else if hub.connections.is_full() {
@@ -141,7 +144,7 @@ fn accept<H: Handler>(
         hub.emit(&Event::Refused { limit });
     }
     let deadline = hub.now + hub.settings.times.connect;
-    let end = PacketEnd::new(endpoint, Some(session), address);
+    let end = PacketEnd::new(endpoint, protocol, Some(session), address);
     let carrier = Carrier::Packet(Box::new(end));
     let entry = Connection::new(Phase::Connecting(deadline), Role::Server, carrier);
     let id = wanted.then(|| hub.connections.insert(entry).ok()).flatten();

@@ -10,6 +10,7 @@ use crate::filtered::plaintext;
 use crate::handle::Command;
 use crate::hub::{Action, Arrival, Hub, Owed};
 use crate::link::{Acceptor, LinkEnd};
+use crate::packet::Protocol;
 use crate::panics::guarded;
 use crate::recv::{TurnSink, gone};
 use crate::timers::{Due, TURN_TIMERS_MAX};
@@ -142,9 +143,9 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
             if hub.connections.get(id.0).is_none() {
                 return;
             }
-            if let Address::Rudp(peer) = address {
-                match driver.connect(&Address::Udp(peer), &options) {
-                    Ok(socket) => hub.connect_packets(driver, id, socket, peer),
+            if let Some(packets) = Protocol::of(&address) {
+                match driver.connect(&Address::Udp(packets.1), &options) {
+                    Ok(socket) => hub.connect_packets(driver, id, socket, packets),
                     Err(error) => hub.owed.push(Owed::Closed(id, Some(error))),
                 }
                 return;

@@ -16,6 +16,9 @@ pub enum Address {
     Udp(SocketAddr),
     /// Reliable messages over UDP, for trusted networks.
     Rudp(SocketAddr),
+    /// QUIC: encrypted and authenticated, for networks that are not trusted. A protocol of the engine's, over a UDP
+    /// socket.
+    Quic(SocketAddr),
     /// A stream socket at a path of the file system; its permissions are the access control.
     Unix(PathBuf),
     /// A stream socket in Linux' abstract namespace, written `unix://@name`; vanishes with its owner.
@@ -84,6 +87,7 @@ impl Address {
             "tcp" => Ok(Self::Tcp(lookup()?)),
             "udp" => Ok(Self::Udp(lookup()?)),
             "rudp" => Ok(Self::Rudp(lookup()?)),
+            "quic" => Ok(Self::Quic(lookup()?)),
             _ => Self::unix(text, rest),
         }
     }
@@ -98,14 +102,16 @@ impl Address {
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) | Self::Udp(address) | Self::Rudp(address) => Some(*address),
+            Self::Tcp(address) | Self::Udp(address) | Self::Rudp(address) | Self::Quic(address) => {
+                Some(*address)
+            }
             Self::Unix(_) | Self::Abstract(_) => None,
         }
     }
 
     fn split(text: &str) -> Result<(&str, &str), AddressError> {
         match text.split_once("://") {
-            Some((scheme @ ("tcp" | "udp" | "rudp" | "unix"), rest)) => Ok((scheme, rest)),
+            Some((scheme @ ("tcp" | "udp" | "rudp" | "quic" | "unix"), rest)) => Ok((scheme, rest)),
             _ => Err(AddressError::Scheme {
                 given: text.to_owned(),
             }),
@@ -142,6 +148,7 @@ impl FromStr for Address {
             "tcp" => Ok(Self::Tcp(numeric()?)),
             "udp" => Ok(Self::Udp(numeric()?)),
             "rudp" => Ok(Self::Rudp(numeric()?)),
+            "quic" => Ok(Self::Quic(numeric()?)),
             _ => Self::unix(text, rest),
         }
     }
@@ -153,6 +160,7 @@ impl fmt::Display for Address {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Rudp(address) => write!(f, "rudp://{address}"),
+            Self::Quic(address) => write!(f, "quic://{address}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Abstract(name) => write!(f, "unix://@{name}"),
         }
@@ -164,7 +172,7 @@ impl fmt::Display for AddressError {
         match self {
             Self::Scheme { given } => write!(
                 f,
-                "`{given}` has no known scheme; write tcp://host:port, rudp://host:port, \
+                "`{given}` has no known scheme; write tcp://host:port, quic://host:port, rudp://host:port, \
                  udp://host:port, unix:///path or unix://@name"
             ),
             Self::HostPort { given } => {

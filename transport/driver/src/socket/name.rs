@@ -59,7 +59,7 @@ impl Name {
         match address {
             Address::Tcp(ip) | Address::Udp(ip) => Some(Self::from_ip(*ip)),
             // A protocol of the engine's; its socket has a udp address.
-            Address::Rudp(_) => None,
+            Address::Rudp(_) | Address::Quic(_) => None,
             // The kernel wants the terminating NUL counted for paths; abstract names have none.
             Address::Unix(path) => Self::from_unix(&[], path.as_os_str().as_bytes(), &[0]),
             Address::Abstract(name) => Self::from_unix(&[0], name.as_bytes(), &[]),

@@ -1,0 +1,40 @@
+//! Without the feature: nothing to set, and an error that names the feature.
+
+use std::rc::Rc;
+
+use ringway_buf::Pools;
+use ringway_proto::StreamConfig;
+use ringway_proto::packet::PacketEndpoint;
+
+use crate::{Limits, OpenError};
+
+const MISSING: OpenError = OpenError::NotConfigured {
+    fix: "this build has no QUIC; enable the cargo feature `quic`",
+};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings;
+
+pub(crate) fn settled(_: &Settings, _: &StreamConfig, _: &Limits, _: Option<u64>) -> Settings {
+    Settings
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the same face as with the feature"
+)]
+pub(crate) fn check(_: &Settings) -> Result<(), &'static str> {
+    Ok(())
+}
+
+pub(crate) fn may_listen(_: &Settings) -> Result<(), OpenError> {
+    Err(MISSING)
+}
+
+pub(crate) fn may_connect(_: &Settings) -> Result<(), OpenError> {
+    Err(MISSING)
+}
+
+pub(crate) fn endpoint(_: &Settings, _: Rc<Pools>, _: u64) -> Option<Box<dyn PacketEndpoint>> {
+    None
+}
