@@ -85,6 +85,9 @@ pub(crate) struct Serve {
     /// Serve calls instead, with reflection, health and statistics switched on
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) example: Option<Example>,
+    /// Certificates of quic://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
     /// Process id of a parent to end with
     #[arg(long, hide = true)]
     pub(crate) parent: Option<i32>,
@@ -97,6 +100,23 @@ pub(crate) enum Example {
     Kv,
     /// Calls that cost nothing by themselves: `bench.Echo`
     Echo,
+}
+
+/// Certificates and trust of `quic://`.
+#[derive(Args, Debug)]
+pub(crate) struct Tls {
+    /// Certificate of this end, as PEM; for quic:// (`ringway cert` makes one)
+    #[arg(long, value_name = "PATH", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key of the certificate, as PEM
+    #[arg(long, value_name = "PATH", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// Certificates that the other end's has to be signed by, as PEM; a server demands one of every client then
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate of a server: whoever is on the path can read and change everything
+    #[arg(long)]
+    pub(crate) insecure: bool,
 }
 
 /// Arguments of `ringway ping`.
@@ -121,6 +141,9 @@ pub(crate) struct Ping {
     /// What the engine does while it waits
     #[arg(long, value_enum, default_value_t = Policy::Adaptive, value_name = "POLICY")]
     pub(crate) idle: Policy,
+    /// Certificates of quic://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 }
 
 /// Arguments of `ringway cert`.

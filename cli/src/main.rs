@@ -20,6 +20,7 @@ mod ping;
 mod probe;
 mod serve;
 mod signals;
+mod tls;
 
 use std::process::ExitCode;
 

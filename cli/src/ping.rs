@@ -16,7 +16,7 @@ use crate::bench::load::{histogram, template};
 use crate::bench::plan::Driver;
 use crate::failure::Failure;
 use crate::output::{self, duration};
-use crate::signals;
+use crate::{signals, tls};
 
 /// How long the last answers may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -76,7 +76,9 @@ pub(crate) fn run(arguments: &args::Ping) -> Result<(), Failure> {
     let mut engine = {
         // The signal thread needs the engine's handle, and has to exist before other threads: an engine
         // starts none.
+        let quic = tls::connecting(&arguments.tls)?;
         let config = Config::default().driver(driver).idle(arguments.idle.idle());
+        let config = tls::with(config, quic);
         config.build().map_err(Failure::Start)?
     };
     let (flag, handle) = (Arc::clone(&stopped), engine.handle());

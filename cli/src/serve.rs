@@ -12,7 +12,7 @@ use ringway::{
 use crate::args;
 use crate::bench::plan::Driver;
 use crate::failure::Failure;
-use crate::{calls, machine, output, signals};
+use crate::{calls, machine, output, signals, tls};
 
 /// A message that found its connection's queue full. Its bytes stay where they were received.
 #[derive(Debug)]
@@ -123,7 +123,8 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
         ..ShardsConfig::default()
     };
     let idle = arguments.idle.idle();
-    let engine = move || Config::default().driver(driver).idle(idle);
+    let quic = tls::serving(&arguments.tls)?;
+    let engine = move || tls::with(Config::default().driver(driver).idle(idle), quic.clone());
     let (shards, stats) = match arguments.example {
         None => {
             let shards = Shards::start(&config, move |_| engine(), |_| Echo::default());
