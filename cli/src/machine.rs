@@ -46,6 +46,30 @@ pub(crate) fn pin(core: usize) -> Result<(), Failure> {
     sched_setaffinity(Pid::from_raw(0), &set).map_err(Failure::errno("pin to a core"))
 }
 
+/// A thread that is kept on one core for a while; dropping this lets it go where it was allowed to before, so that a
+/// second measurement finds both cores again.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    /// Keeps the calling thread on `core`.
+    pub(crate) fn to(core: usize) -> Result<Self, Failure> {
+        let before =
+            sched_getaffinity(Pid::from_raw(0)).map_err(Failure::errno("read the cores"))?;
+        pin(core)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // It was allowed before; were it not any more, the thread would stay where it is.
+        let _kept = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
+}
+
 /// Makes room for `count` descriptors, as far as the hard limit allows.
 pub(crate) fn allow_descriptors(count: u64) -> Result<(), Failure> {
     let what = "read or raise the limit of descriptors";
@@ -150,6 +174,21 @@ mod tests {
         assert_eq!(resident_of(status), Some(2 << 20));
         assert_eq!(resident_of("Name:\tringway\n"), None);
         assert!(resident_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_second_measurement_finds_the_cores_of_the_first() {
+        let before = Cores::choose().unwrap();
+        for _ in 0..2 {
+            let cores = Cores::choose().unwrap();
+            assert_eq!(cores, before);
+            let _pinned = Pinned::to(cores.client).unwrap();
+            assert!(
+                !Cores::choose().unwrap().are_two(),
+                "it is kept on one core"
+            );
+        }
+        assert_eq!(Cores::choose().unwrap(), before);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::plan::{Plan, Workload};
 use super::raw::RawClient;
 use super::usage::Meter;
 use crate::failure::Failure;
-use crate::machine::{self, Cores, DESCRIPTORS_BESIDE};
+use crate::machine::{self, Cores, DESCRIPTORS_BESIDE, Pinned};
 
 /// Of a measured block, so much goes ahead unmeasured: caches, branch predictors, hot sets.
 const WARM_UP_SHARE: u64 = 8;
@@ -69,7 +69,7 @@ pub(crate) fn run(plan: Plan, mut progress: impl FnMut(u32)) -> Result<Outcome, 
     let cores = Cores::choose()?;
     let sockets = 2 * u64::from(plan.connections);
     machine::allow_descriptors(sockets.max(u64::from(plan.held)) + DESCRIPTORS_BESIDE)?;
-    machine::pin(cores.client)?;
+    let _pinned = Pinned::to(cores.client)?;
     let rss = resident(plan, cores)?;
     let mut run = Run::connect(plan, cores)?;
     let ops = run.calibrate()?;
