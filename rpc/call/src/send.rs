@@ -219,6 +219,9 @@ impl Base {
         inline_max: usize,
         announce: impl FnOnce(u32) -> (Head, Option<[u8; 16]>),
     ) -> Result<Sent, Refused<B>> {
+        if body.len() > inline_max && !self.leaves_memory(body.len()) {
+            return Err(Refused::NoMemory(body));
+        }
         let plain = body
             .into_slice(&self.pools)
             .map_err(|body| Refused::NoMemory(body))?;
@@ -276,9 +279,8 @@ impl Base {
     /// Whether a quarter of the budget is free when so many bytes are taken. Large messages on their way leave that
     /// much: who holds all of it for them can't receive the frames that would let them go on.
     pub(crate) fn leaves_memory(&self, bytes: usize) -> bool {
-        let budget = self.pools.budget();
-        let taken = budget.used().saturating_add(bytes.next_power_of_two());
-        taken <= budget.limit() - budget.limit() / 4
+        let reserve = self.pools.budget().limit() / 4;
+        self.pools.leaves(reserve, bytes.next_power_of_two())
     }
 
     /// The peer has reserved memory for the announced message of a call.

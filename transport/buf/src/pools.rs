@@ -171,6 +171,14 @@ impl Pools {
             .sum()
     }
 
+    /// Whether `reserve` bytes of the budget are left when `bytes` more are taken. What [`give`](Self::give) keeps
+    /// counts as free: [`lease`](Self::lease) frees it before it refuses.
+    #[must_use]
+    pub fn leaves(&self, reserve: usize, bytes: usize) -> bool {
+        let used = self.budget.used().saturating_sub(self.stashed_bytes());
+        used.saturating_add(bytes).saturating_add(reserve) <= self.budget.limit()
+    }
+
     /// Returns cold free memory to the kernel. An engine calls it before it sleeps long.
     pub fn trim(&self) {
         for class in &self.classes {

@@ -221,10 +221,8 @@ impl Hub {
     #[cold]
     pub(crate) fn leaves_room_to_seal(&self, bytes: usize) -> bool {
         self.filter.is_none() || {
-            let budget = self.pools.budget();
-            let used = budget.used().saturating_sub(self.pools.stashed_bytes());
-            let reserve = SEAL_RESERVE_BYTES.min(budget.limit() / 8);
-            used.saturating_add(bytes).saturating_add(reserve) <= budget.limit()
+            let reserve = SEAL_RESERVE_BYTES.min(self.pools.budget().limit() / 8);
+            self.pools.leaves(reserve, bytes)
         }
     }
 

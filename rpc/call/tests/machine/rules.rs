@@ -360,6 +360,42 @@ fn without_memory_a_large_request_is_refused_and_not_started() {
     assert_alive(&mut pair);
 }
 
+#[test]
+fn a_quarter_of_the_budget_stays_free_of_large_messages_and_what_waits_for_reuse_is_free() {
+    let pools = Rc::new(Pools::new(PoolsConfig {
+        budget_bytes: 1200 << 10,
+        ..PoolsConfig::default()
+    }));
+    let mut pair = Pair::over(
+        Rc::clone(&pools),
+        CallConfig::default(),
+        &Compressors::default(),
+    );
+    let leases: Vec<_> = (0..9).map(|_| pools.lease(64 << 10).unwrap()).collect();
+    let open = Open {
+        method: UNARY,
+        end: true,
+        ..Open::default()
+    };
+    let refused = pair
+        .caller
+        .open(&mut pair.down, &open, Some(&[7; 300_000][..]), pair.now);
+    assert!(matches!(refused, Err(Refused::NoMemory(_))));
+    let packed = Open {
+        compress: true,
+        ..open
+    };
+    let refused = pair
+        .caller
+        .open(&mut pair.down, &packed, Some(&[7; 300_000][..]), pair.now);
+    assert!(matches!(refused, Err(Refused::NoMemory(_))));
+    // Given back they are kept for the next taker, and charged all the same.
+    leases.into_iter().for_each(|lease| pools.give(lease));
+    assert_eq!(pools.stashed_bytes(), 9 * (64 << 10));
+    pair.open_as(&open, &[7; 300_000]);
+    assert!(pools.budget().used() <= pools.budget().limit());
+}
+
 // docs/wire/rpc.md#ids
 #[test]
 fn frames_of_dead_slots_are_skipped() {
