@@ -6,10 +6,11 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::cast_possible_truncation,
     reason = "a test: it fails by panicking, prints what replays a seed, and counts in small numbers"
 )]
+
+mod seeds;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use ringway::{
     Message, Observer, Peer, SendError, StreamConfig,
 };
 use ringway_engine::sim::{NetConfig, SimNet};
+
+use seeds::{Random, Seeds};
 
 /// Messages that each side offers on each connection.
 const MESSAGES: u32 = 40;
@@ -35,31 +38,15 @@ const BUDGET_BYTES: usize = 8 << 20;
 /// Longest message.
 const MESSAGE_BYTES_MAX: u32 = 400 << 10;
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// Mostly small, sometimes large.
-    fn size(&mut self) -> usize {
-        let top = match self.below(20) {
-            0 => u64::from(MESSAGE_BYTES_MAX) - 16,
-            1..=3 => 70_000,
-            4..=8 => 5_000,
-            _ => 200,
-        };
-        12 + self.below(top) as usize
-    }
+/// Mostly small, sometimes large.
+fn size(random: &mut Random) -> usize {
+    let top = match random.below(20) {
+        0 => u64::from(MESSAGE_BYTES_MAX) - 16,
+        1..=3 => 70_000,
+        4..=8 => 5_000,
+        _ => 200,
+    };
+    12 + random.below(top) as usize
 }
 
 /// Body: number, then filler that depends on it, then a sum of all.
@@ -264,7 +251,7 @@ impl Run {
 
     /// Offers the next message of a connection, in one of the ways to send.
     fn offer(&mut self, at: usize, id: ConnectionId) {
-        let size = self.random.size();
+        let size = size(&mut self.random);
         let way = self.random.below(4);
         let mut cx = self.engines[at].context();
         let line = self.sides[at].lines.get_mut(&id).unwrap();
@@ -438,54 +425,15 @@ fn run(seed: u64, print: bool) -> (u64, u64) {
     (run.net.trace_hash(), events)
 }
 
-fn seeds() -> u64 {
-    std::env::var("RINGWAY_SEEDS")
-        .ok()
-        .map_or(300, |count| count.parse().unwrap())
-}
-
-/// Runs one seed; a panic prints the line that replays it.
-fn guarded(seed: u64, print: bool) -> Option<(u64, u64)> {
-    let outcome = std::panic::catch_unwind(|| run(seed, print));
-    if outcome.is_err() {
-        eprintln!(
-            "replay with: RINGWAY_SEED={seed} cargo test --release --test sim -- --nocapture"
-        );
-    }
-    outcome.ok()
-}
+const SEEDS: Seeds<(u64, u64)> = Seeds {
+    test: "sim",
+    count: 300,
+    play: run,
+};
 
 #[test]
 fn every_seed_keeps_the_rules() {
-    if let Ok(seed) = std::env::var("RINGWAY_SEED") {
-        assert!(guarded(seed.parse().unwrap(), true).is_some());
-        return;
-    }
-    let (next, last) = (AtomicU64::new(0), seeds());
-    let failed: Vec<u64> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut failed = Vec::new();
-                    while failed.len() < 3 {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= last {
-                            break;
-                        }
-                        if guarded(seed, false).is_none() {
-                            failed.push(seed);
-                        }
-                    }
-                    failed
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap())
-            .collect()
-    });
-    assert!(failed.is_empty(), "seeds {failed:?} broke the rules");
+    let Some(last) = SEEDS.run() else { return };
     let totals = TOTALS.each_ref().map(|total| total.load(Ordering::Relaxed));
     println!("{last} seeds: [messages, datagrams, drained ends, broken ends] = {totals:?}");
     assert!(
@@ -495,18 +443,6 @@ fn every_seed_keeps_the_rules() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run() {
-    for seed in 1_000_000..1_000_020 {
-        let (first, second) = (guarded(seed, false), guarded(seed, false));
-        assert!(first.is_some());
-        assert_eq!(first, second, "seed {seed} ran differently the second time");
-    }
-}
-
-#[test]
-fn different_seeds_are_different_runs() {
-    let hashes: std::collections::HashSet<_> = (2_000_000..2_000_010)
-        .map(|seed| run(seed, false))
-        .collect();
-    assert_eq!(hashes.len(), 10);
+fn the_same_seed_is_the_same_run_and_another_is_not() {
+    SEEDS.are_deterministic(1_000_000..1_000_020);
 }

@@ -7,7 +7,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::cast_possible_truncation,
     reason = "a test: it fails by panicking, prints what replays a seed, and counts in small numbers"
 )]
@@ -16,6 +15,8 @@ mod client;
 mod oracle;
 mod outlet;
 mod plan;
+#[path = "../seeds/mod.rs"]
+mod seeds;
 mod server;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use ringway_engine::sim::{NetConfig, SimNet};
 
 use client::Client;
 use oracle::{FIGURES, Figures, Oracle, SharedOracle};
-use plan::Random;
+use seeds::{Random, Seeds};
 use server::Server;
 
 const ADDRESS: &str = "tcp://127.0.0.1:7000";
@@ -342,54 +343,15 @@ fn run(seed: u64, print: bool) -> (u64, u64) {
     (run.net.trace_hash(), events)
 }
 
-fn seeds() -> u64 {
-    std::env::var("RINGWAY_SEEDS")
-        .ok()
-        .map_or(300, |count| count.parse().unwrap())
-}
-
-/// Runs one seed; a panic prints the line that replays it.
-fn guarded(seed: u64, print: bool) -> Option<(u64, u64)> {
-    let outcome = std::panic::catch_unwind(|| run(seed, print));
-    if outcome.is_err() {
-        eprintln!(
-            "replay with: RINGWAY_SEED={seed} cargo test --release --test calls -- --nocapture"
-        );
-    }
-    outcome.ok()
-}
+const SEEDS: Seeds<(u64, u64)> = Seeds {
+    test: "calls",
+    count: 300,
+    play: run,
+};
 
 #[test]
 fn every_seed_keeps_the_rules() {
-    if let Ok(seed) = std::env::var("RINGWAY_SEED") {
-        assert!(guarded(seed.parse().unwrap(), true).is_some());
-        return;
-    }
-    let (next, last) = (AtomicU64::new(0), seeds());
-    let failed: Vec<u64> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut failed = Vec::new();
-                    while failed.len() < 3 {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= last {
-                            break;
-                        }
-                        if guarded(seed, false).is_none() {
-                            failed.push(seed);
-                        }
-                    }
-                    failed
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap())
-            .collect()
-    });
-    assert!(failed.is_empty(), "seeds {failed:?} broke the rules");
+    let Some(last) = SEEDS.run() else { return };
     let totals = TOTALS.each_ref().map(|total| total.load(Ordering::Relaxed));
     println!("{last} seeds:");
     for (name, total) in FIGURES.iter().zip(totals) {
@@ -402,18 +364,6 @@ fn every_seed_keeps_the_rules() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run() {
-    for seed in 1_000_000..1_000_020 {
-        let (first, second) = (guarded(seed, false), guarded(seed, false));
-        assert!(first.is_some());
-        assert_eq!(first, second, "seed {seed} ran differently the second time");
-    }
-}
-
-#[test]
-fn different_seeds_are_different_runs() {
-    let hashes: std::collections::HashSet<_> = (2_000_000..2_000_010)
-        .map(|seed| run(seed, false))
-        .collect();
-    assert_eq!(hashes.len(), 10);
+fn the_same_seed_is_the_same_run_and_another_is_not() {
+    SEEDS.are_deterministic(1_000_000..1_000_020);
 }

@@ -4,44 +4,21 @@ use std::time::Duration;
 
 use ringway_call::{Binding, CallConfig, Kind, method_id};
 
+use crate::seeds::Random;
+
 /// Longest message.
 pub(crate) const MESSAGE_BYTES_MAX: u32 = 400 << 10;
 
-/// SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    pub(crate) fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
-    /// Mostly small, sometimes large; in heavy runs mostly large.
-    fn size(&mut self, heavy: bool) -> usize {
-        let top = match self.below(24) {
-            0..=12 if heavy => u64::from(MESSAGE_BYTES_MAX) - 16,
-            0 => u64::from(MESSAGE_BYTES_MAX) - 16,
-            1..=2 => 70_000,
-            3..=8 => 5_000,
-            _ => 200,
-        };
-        16 + self.below(top) as usize
-    }
+/// Mostly small, sometimes large; in heavy runs mostly large.
+fn size(random: &mut Random, heavy: bool) -> usize {
+    let top = match random.below(24) {
+        0..=12 if heavy => u64::from(MESSAGE_BYTES_MAX) - 16,
+        0 => u64::from(MESSAGE_BYTES_MAX) - 16,
+        1..=2 => 70_000,
+        3..=8 => 5_000,
+        _ => 200,
+    };
+    16 + random.below(top) as usize
 }
 
 /// How a handler behaves.
@@ -115,8 +92,8 @@ impl Plan {
             behaviour,
             requests,
             answers,
-            request_bytes: if one_way { 100 } else { random.size(heavy) },
-            answer_bytes: random.size(heavy),
+            request_bytes: if one_way { 100 } else { size(random, heavy) },
+            answer_bytes: size(random, heavy),
             with_first: requests > 0 && (!kind.client_streams() || random.one_in(2)),
             time: random
                 .one_in(3)

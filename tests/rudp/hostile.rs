@@ -8,7 +8,8 @@ use ringway_proto::rudp::RudpConfig;
 use ringway_proto::{CloseCode, Header, StreamConfig, Timeout};
 
 use crate::forge::{ack, cid_of, frames, head, init, key, number_of, piece, record, sealed};
-use crate::world::{BUDGET_BYTES, Link, Random, World, pair};
+use crate::seeds::Random;
+use crate::world::{BUDGET_BYTES, Link, World, pair};
 
 fn config() -> RudpConfig {
     RudpConfig {

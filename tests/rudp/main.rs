@@ -12,5 +12,7 @@
 mod forge;
 mod hostile;
 mod recovery;
+#[path = "../seeds/mod.rs"]
+mod seeds;
 mod swarm;
 mod world;

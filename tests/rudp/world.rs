@@ -14,28 +14,10 @@ use ringway_proto::packet::{
 use ringway_proto::rudp::{Rudp, RudpConfig};
 use ringway_proto::{CloseCode, Header};
 
+use crate::seeds::Random;
+
 /// Memory of one node.
 pub const BUDGET_BYTES: usize = 64 << 20;
-
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    pub fn hits(&mut self, per_million: u64) -> bool {
-        per_million > 0 && self.below(1_000_000) < per_million
-    }
-}
 
 /// One direction between any two nodes. Chances are per million.
 #[derive(Clone, Debug)]
