@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &args::Ping) -> Result<(), Failure> {
     let mut engine = {
         // The signal thread needs the engine's handle, and has to exist before other threads: an engine
         // starts none.
-        let quic = tls::connecting(&arguments.tls)?;
+        let quic = tls::connecting(&arguments.tls, &arguments.address)?;
         let config = Config::default().driver(driver).idle(arguments.idle.idle());
         let config = tls::with(config, quic);
         config.build().map_err(Failure::Start)?

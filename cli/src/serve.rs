@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
         ..ShardsConfig::default()
     };
     let idle = arguments.idle.idle();
-    let quic = tls::serving(&arguments.tls)?;
+    let quic = tls::serving(&arguments.tls, &arguments.addresses)?;
     let engine = move || tls::with(Config::default().driver(driver).idle(idle), quic.clone());
     let (shards, stats) = match arguments.example {
         None => {

@@ -1,18 +1,48 @@
 //! Certificates and trust of `quic://`, from the command line.
 
-use ringway::{Config, Identity, QuicConfig, Roots, TlsConfig, TlsError};
+use ringway::{Address, Config, Identity, QuicConfig, Roots, TlsConfig, TlsError};
 
 use crate::args;
 use crate::failure::Failure;
 
 /// The settings that were given for a server; `None` without any.
-pub(crate) fn serving(given: &args::Tls) -> Result<Option<QuicConfig>, Failure> {
+///
+/// # Errors
+/// A file can't be used, or an address is `quic://` and there is no certificate.
+pub(crate) fn serving(
+    given: &args::Tls,
+    addresses: &[Address],
+) -> Result<Option<QuicConfig>, Failure> {
+    if given.cert.is_none() && addresses.iter().any(is_quic) {
+        return Err(Failure::Usage(
+            "a server on quic:// shows a certificate: give --cert and --key (`ringway cert` makes both, for \
+             development)"
+                .to_owned(),
+        ));
+    }
     settings(given, true)
 }
 
 /// The settings that were given for a client; `None` without any.
-pub(crate) fn connecting(given: &args::Tls) -> Result<Option<QuicConfig>, Failure> {
+///
+/// # Errors
+/// A file can't be used, or the address is `quic://` and nothing says whom to trust.
+pub(crate) fn connecting(
+    given: &args::Tls,
+    address: &Address,
+) -> Result<Option<QuicConfig>, Failure> {
+    if given.ca.is_none() && !given.insecure && is_quic(address) {
+        return Err(Failure::Usage(
+            "a client on quic:// has to know whom to trust: give --ca (of `ringway cert`: its cert.pem), or \
+             --insecure for trials"
+                .to_owned(),
+        ));
+    }
     settings(given, false)
+}
+
+fn is_quic(address: &Address) -> bool {
+    matches!(address, Address::Quic(_))
 }
 
 /// Adds settings of QUIC, if there are any.
