@@ -12,5 +12,6 @@ mod document;
 mod floods;
 mod line;
 mod pair;
+mod pieces;
 mod rules;
 mod states;
