@@ -12,7 +12,7 @@ use std::time::Duration;
 use hosted::{
     CHAT, COUNT, EAT, ECHO, HELD, Hosted, INFO_OF_CALL, METHODS, NEVER, SUM, unix_address, until,
 };
-use ringway_engine::{Config, DriverChoice};
+use ringway_engine::{Config, DriverChoice, Limits};
 use ringway_rpc::{
     CallKey, CallOptions, Channel, Code, IncomingCall, InlineChannel, Kind, LocalRequest,
     MetadataBuf, Method, Raw, Server, Service, ServiceInfo, Status,
@@ -175,6 +175,30 @@ fn a_writer_without_a_reader_finds_no_room(choice: DriverChoice) {
     channel.cancel(call);
     channel.turn(Some(Duration::ZERO));
     until(|| host.hands.dropped.load(Ordering::SeqCst) == 1);
+}
+
+fn a_message_that_the_budget_can_not_hold_is_refused(choice: DriverChoice) {
+    let host = Hosted::start(choice);
+    let limits = Limits {
+        budget_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let config = Config::default()
+        .driver(choice)
+        .message_bytes_max(2 << 20)
+        .limits(limits);
+    let mut channel = InlineChannel::connect_with(config, &host.address).unwrap();
+    assert_eq!(channel.bind(METHODS).unwrap(), 0);
+    let call = channel
+        .open::<Raw, [u8]>(EAT, None, false, &options())
+        .unwrap();
+    let large = vec![1; 7 << 20];
+    // Who waited for memory would wait for ever.
+    let refused = channel.send::<Raw, [u8]>(call, &large, false).unwrap_err();
+    assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+    let refused = channel.call::<Raw, [u8], [u8]>(ECHO, &large, &options());
+    assert_eq!(refused.unwrap_err().code, Code::ResourceExhausted);
+    assert!(echo(&mut channel, b"x").is_ok());
 }
 
 fn a_deadline_ends_a_call_at_both_ends(choice: DriverChoice) {
@@ -362,6 +386,7 @@ on_kernel_drivers!(
     starting_waits_for_a_slot,
     streams_of_all_kinds,
     a_writer_without_a_reader_finds_no_room,
+    a_message_that_the_budget_can_not_hold_is_refused,
     a_deadline_ends_a_call_at_both_ends,
     a_call_that_was_given_up_is_over,
     a_server_that_dies_ends_the_calls_and_may_come_back,

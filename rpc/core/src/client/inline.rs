@@ -433,7 +433,8 @@ impl InlineChannel {
     /// [`try_send`](Self::try_send) then.
     ///
     /// # Errors
-    /// CANCELLED: the call is over ([`receive`](Self::receive) tells how); RESOURCE_EXHAUSTED: the message is too long.
+    /// CANCELLED: the call is over ([`receive`](Self::receive) tells how); RESOURCE_EXHAUSTED: the message is too long,
+    /// or the engine's budget has no memory for it now.
     pub fn send<C, Q>(&mut self, key: CallKey, message: &Q, end: bool) -> Result<(), Status>
     where
         C: Codec<Q>,
@@ -460,8 +461,8 @@ impl InlineChannel {
         });
         match sent {
             Some(Ok(())) => Ok(true),
-            Some(Err(Refused::Full(_) | Refused::NoMemory(_))) => Ok(false),
-            Some(Err(refused @ Refused::TooLong { .. })) => {
+            Some(Err(Refused::Full(_))) => Ok(false),
+            Some(Err(refused @ (Refused::TooLong { .. } | Refused::NoMemory(_)))) => {
                 let text = refused.to_string();
                 Err(Status::new(Code::ResourceExhausted, &text))
             }
