@@ -184,12 +184,14 @@ fn an_owner_who_does_not_read_slows_its_peer_and_loses_nothing(choice: DriverCho
     const COUNT: u64 = 1000;
     const BYTES: usize = 64 << 10;
     const INBOX: u64 = 8;
+    const BUDGET: usize = 16 << 20;
     let client = Limits {
         queue_bytes_max: 256 << 10,
         ..Limits::default()
     };
     let server = Limits {
         link_messages_max: INBOX as usize,
+        budget_bytes: BUDGET,
         ..Limits::default()
     };
     let Linked {
@@ -215,9 +217,10 @@ fn an_owner_who_does_not_read_slows_its_peer_and_loses_nothing(choice: DriverCho
         "the inbox is the bound"
     );
     let held = received.value(Counter::BudgetUsed) as usize;
-    // A message pins its own place and the slots that its beginning came in.
+    // A message pins its own place and the slots that its beginning came in; io_uring's receive slots, which a
+    // burst may double, are an eighth of the budget at most.
     assert!(
-        held <= INBOX as usize * 4 * BYTES,
+        held <= INBOX as usize * 4 * BYTES + BUDGET / 8,
         "{held} bytes for a slow owner"
     );
     for expected in 0..COUNT {

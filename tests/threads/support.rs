@@ -39,6 +39,7 @@ impl Host {
             let mut engine = Config::default()
                 .driver(choice)
                 .limits(limits)
+                .message_bytes_max(1 << 20)
                 .seed(5)
                 .build()
                 .unwrap();
