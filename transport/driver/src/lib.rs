@@ -15,6 +15,7 @@ mod contract;
 mod counted;
 mod event;
 mod inlet;
+mod pace;
 mod start;
 mod stats;
 

@@ -21,6 +21,7 @@ macro_rules! conformance {
                 eight_mebibytes_come_back_over_unix,
                 many_small_messages_ping_and_pong,
                 parked_ends_ping_and_pong,
+                a_driver_that_waited_takes_half_of_a_window_first,
                 a_spinning_driver_sees_newcomers_beside_a_busy_dialogue,
                 two_drivers_on_one_thread_take_turns,
                 large_bodies_are_received_in_place,

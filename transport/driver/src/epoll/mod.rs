@@ -91,6 +91,8 @@ struct Common {
     stats: DriverStats,
     recv_batch: RecvBatch,
     send_batch: SendBatch,
+    /// Turns in a row that looked and found nothing.
+    quiet: u32,
 }
 
 /// Sockets with something to do. Each is in a list at most once, so the table's bound is theirs too.
@@ -128,6 +130,7 @@ impl Epoll {
             stats: DriverStats::default(),
             recv_batch: RecvBatch::new(),
             send_batch: SendBatch::new(capabilities.udp_gso),
+            quiet: 0,
         };
         Ok(Self {
             sockets: Table::new(config.sockets_max),

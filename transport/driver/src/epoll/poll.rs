@@ -53,6 +53,9 @@ impl Epoll {
             self.flush_listed(&mut sink);
         }
         self.settle(&mut sink);
+        let quiet = &mut self.common.quiet;
+        let vain = park == Park::No && sink.events == 0;
+        *quiet = if vain { quiet.saturating_add(1) } else { 0 };
         sink.events
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Below: `socket/direct.rs`. Above: [`Inlet`](crate::Inlet), which keeps unfinished messages contiguous.
 
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
 use super::Common;
@@ -55,12 +56,19 @@ pub(super) fn recv_stream<S: Sink>(
             pools,
             scratch,
             stats,
+            quiet,
             ..
         } = common;
-        let (moved, room) = match stream.inlet.target(scratch, pools) {
+        let mut portion = None;
+        let (moved, asked) = match stream.inlet.target(scratch, pools) {
             Some(Target::One(room)) => {
-                let len = room.len();
-                (direct::recv(socket.fd.as_fd(), room, stats), len)
+                let whole = room.len();
+                portion = stream.pace.portion(*quiet).filter(|it| it.get() < whole);
+                let len = portion.map_or(whole, NonZeroUsize::get);
+                (
+                    direct::recv(socket.fd.as_fd(), &mut room[..len], stats),
+                    len,
+                )
             }
             Some(Target::Two(rooms)) => {
                 let len = rooms.iter().map(|room| room.len()).sum();
@@ -94,9 +102,11 @@ pub(super) fn recv_stream<S: Sink>(
             }
         };
         *hit = true;
-        let brimful = len == room;
+        stream.pace.took(len, *quiet);
+        let full = len == asked;
+        let brimful = full && portion.is_none();
         let fed = stream.inlet.took(id, len, brimful, scratch, pools, sink);
-        if !brimful && stream.tcp && !stream.ends {
+        if !full && stream.tcp && !stream.ends {
             // The receive emptied the socket; what comes later makes a new edge.
             socket.readable = false;
         }
@@ -107,6 +117,7 @@ pub(super) fn recv_stream<S: Sink>(
         if !socket.readable {
             return Served::Idle;
         }
+        // A portion's answers leave before more is taken.
         if !brimful || budget == 0 {
             return Served::More;
         }

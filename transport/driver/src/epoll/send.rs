@@ -31,6 +31,7 @@ pub(super) fn send_stream<S: Sink>(
     }
     let Common { pools, stats, .. } = common;
     let mut sent = 0;
+    stream.pace.answered();
     while !stream.queue.is_empty() && sent < FLUSH_BYTES_MAX {
         match direct::send_chain(socket.fd.as_fd(), &stream.queue, stats) {
             Moved::Done(len) => {

@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 
 use ringway_buf::Chain;
 
+use crate::pace::Pace;
 use crate::{Burst, CloseCause, Inlet};
 
 /// One open socket.
@@ -64,6 +65,7 @@ pub(super) struct Stream {
     pub(super) ended: bool,
     /// Bytes in the inlet must be shown before more are received.
     pub(super) resume: bool,
+    pub(super) pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,7 @@ impl Stream {
             ends: false,
             ended: false,
             resume: false,
+            pace: Pace::default(),
         }
     }
 

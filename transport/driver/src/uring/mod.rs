@@ -112,6 +112,8 @@ pub struct Uring<R: Ring = KernelRing> {
     short: bool,
     /// Turns in a row that left the ring's deferred work alone because a hot socket had data.
     skipped: u32,
+    /// Turns in a row that looked and found nothing.
+    quiet: u32,
     scratch: Scratch,
     batch: RecvBatch,
     sender: SendBatch,

@@ -62,6 +62,12 @@ impl<R: Ring> Uring<R> {
         if sink.events > 0 || moved {
             self.end_turn();
         }
+        let vain = park == Park::No && sink.events == 0 && !moved;
+        self.quiet = if vain {
+            self.quiet.saturating_add(1)
+        } else {
+            0
+        };
         sink.events.max(u32::from(moved))
     }
 

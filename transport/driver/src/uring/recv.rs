@@ -11,6 +11,7 @@
 //! completion waits: deferred work of the ring takes bytes inside `enter` and nowhere else.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
 use ringway_buf::RecvBuffer;
@@ -32,6 +33,14 @@ const BULK_RECEIVES: u8 = 32;
 const BULK_HEAD_BYTES: usize = 4096;
 /// Bytes that one socket may bring up by direct reads in one turn.
 const DIRECT_BYTES_MAX: usize = 256 * 1024;
+
+/// What a direct receive asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    bytes: usize,
+    /// Less than there was room for, so that the peer has something to do meanwhile.
+    portion: bool,
+}
 
 impl<R: Ring> Uring<R> {
     /// Brings the receiving side of a socket into the state that its phase and its reader call for.
@@ -253,14 +262,16 @@ impl<R: Ring> Uring<R> {
     ) -> bool {
         let mut bytes = 0;
         while bytes < DIRECT_BYTES_MAX {
-            let Some((moved, room)) = self.receive(id, clean) else {
+            let Some((moved, asked)) = self.receive(id, clean) else {
                 break;
             };
             match moved {
                 Moved::Done(len) => {
                     bytes += len;
-                    // A receive that left room has taken all there was.
-                    if !self.took(id, len, len == room, sink) || len < room {
+                    // A receive that left room has taken all there was. A portion's answers leave before more is
+                    // taken.
+                    let full = len == asked.bytes && !asked.portion;
+                    if !self.took(id, len, full, sink) || !full {
                         break;
                     }
                 }
@@ -279,9 +290,9 @@ impl<R: Ring> Uring<R> {
         bytes > 0
     }
 
-    /// One direct receive, if the socket allows it now, and how much room it had.
+    /// One direct receive, if the socket allows it now, and for how much.
     #[inline]
-    fn receive(&mut self, id: SocketId, clean: bool) -> Option<(Moved, usize)> {
+    fn receive(&mut self, id: SocketId, clean: bool) -> Option<(Moved, Asked)> {
         let socket = self.sockets.get_mut(id.0)?;
         if !socket.is_open() || !socket.wants_input() || !socket.may_read_directly(clean) {
             return None;
@@ -297,12 +308,24 @@ impl<R: Ring> Uring<R> {
                 } else {
                     room.len()
                 };
-                let len = room.len().min(most);
-                Some((direct::recv(fd, &mut room[..len], &mut self.stats), len))
+                let bytes = room.len().min(most);
+                let portion = stream
+                    .pace
+                    .portion(self.quiet)
+                    .filter(|it| it.get() < bytes);
+                let asked = Asked {
+                    bytes: portion.map_or(bytes, NonZeroUsize::get),
+                    portion: portion.is_some(),
+                };
+                let room = &mut room[..asked.bytes];
+                Some((direct::recv(fd, room, &mut self.stats), asked))
             }
             Some(Target::Two(rooms)) => {
-                let len = rooms.iter().map(|room| room.len()).sum();
-                Some((direct::recv_two(fd, rooms, &mut self.stats), len))
+                let asked = Asked {
+                    bytes: rooms.iter().map(|room| room.len()).sum(),
+                    portion: false,
+                };
+                Some((direct::recv_two(fd, rooms, &mut self.stats), asked))
             }
             None => {
                 self.heed(id, Fed::Starved);
@@ -322,6 +345,7 @@ impl<R: Ring> Uring<R> {
             return false;
         };
         stream.bulk = stream.bulk.saturating_sub(1);
+        stream.pace.took(len, self.quiet);
         let (scratch, pools) = (&mut self.scratch, &self.pools);
         let fed = stream.inlet.took(id, len, brimful, scratch, pools, sink);
         self.heed(id, fed);

@@ -92,6 +92,7 @@ impl<R: Ring> Uring<R> {
             let Role::Stream(stream) = &mut socket.role else {
                 return;
             };
+            stream.pace.answered();
             let (before, pieces) = (stream.queue.bytes(), stream.queue.len());
             match direct::send_chain(socket.fd.as_fd(), &stream.queue, &mut self.stats) {
                 Moved::Done(len) => {

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use ringway_buf::{Chain, Id, RecvBuffer};
 
+use crate::pace::Pace;
 use crate::{Address, Burst, CloseCause, Inlet};
 
 /// Where a socket is in its life.
@@ -87,6 +88,7 @@ pub(super) struct Stream {
     /// Receives large messages: receives once at a time, so that there is nothing to cancel when the next
     /// one is announced. Counts down with every receive that was not part of one.
     pub(super) bulk: u8,
+    pub(super) pace: Pace,
 }
 
 /// The datagram part of a socket.

@@ -241,6 +241,7 @@ impl<R: Ring> Uring<R> {
             lean: VecDeque::new(),
             short: false,
             skipped: 0,
+            quiet: 0,
             scratch: Scratch::new(),
             batch: RecvBatch::new(),
             sender: SendBatch::new(udp_gso),

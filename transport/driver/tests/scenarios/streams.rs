@@ -83,6 +83,36 @@ pub(crate) fn parked_ends_ping_and_pong<D: Driver>(make: Make<D>) {
     }
 }
 
+pub(crate) fn a_driver_that_waited_takes_half_of_a_window_first<D: Driver>(make: Make<D>) {
+    const WINDOW: usize = 6000;
+    let mut world = World::new(make);
+    let (client, server) = world.pair("tcp://127.0.0.1:0");
+    let window = pattern(WINDOW, 3);
+    let mut exchange = |vain_looks: u32| {
+        for _ in 0..vain_looks {
+            assert_eq!(world.spin(), 0);
+        }
+        world.send(client, &window);
+        world.spin_until("the requests", |log| log.received_bytes(server) > 0);
+        let first = world.log.received_bytes(server);
+        world.spin_until("the rest", |log| log.received_bytes(server) == WINDOW);
+        assert!(world.take(server) == window);
+        world.send(server, &window);
+        world.spin_until("the answers", |log| log.received_bytes(client) == WINDOW);
+        world.take(client);
+        first
+    };
+    // Until the driver knows the connection.
+    for _ in 0..50 {
+        exchange(0);
+    }
+    assert_eq!(exchange(100), WINDOW, "the first window after a wait");
+    assert_eq!(exchange(0), WINDOW, "a busy driver takes all");
+    assert_eq!(exchange(100), WINDOW, "two windows came without a wait");
+    assert_eq!(exchange(100), WINDOW / 2);
+    assert_eq!(exchange(0), WINDOW);
+}
+
 pub(crate) fn a_spinning_driver_sees_newcomers_beside_a_busy_dialogue<D: Driver>(make: Make<D>) {
     let mut world = World::new(make);
     let (listener, address) = world.listen("tcp://127.0.0.1:0");
