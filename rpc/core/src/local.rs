@@ -20,6 +20,7 @@ use crate::answer::NO_CONNECTION;
 use crate::context::Origin;
 use crate::node::dispatch::Dispatch;
 use crate::outlet::Wire;
+use crate::service::ServiceInfo;
 use crate::sync::{AtomicBool, Ordering};
 
 /// One direction: frames in memory. Their bytes are leases, counted by the budget of their pools.
@@ -122,8 +123,15 @@ pub enum LocalEvent {
     Message {
         /// Of which call.
         call: CallId,
-        /// The message. Its credit goes back when the event is taken.
+        /// The message.
         message: Slice,
+        /// What it took of the stream's credit: [`LocalDispatch::grant`] gives it back when the message is used up.
+        cost: u32,
+    },
+    /// [`LocalDispatch::try_send`] found no room; now there is some.
+    Writable {
+        /// Of which call.
+        call: CallId,
     },
     /// The call is over.
     Ended {
@@ -259,6 +267,34 @@ impl LocalDispatch {
         Ok(())
     }
 
+    /// Like [`send`](Self::send); `Ok(false)`: there is no room, and [`LocalEvent::Writable`] will follow.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED: the message is too long, or memory lacks; CANCELLED: the call is over.
+    pub fn try_send(&mut self, call: CallId, message: &[u8], now: Instant) -> Result<bool, Status> {
+        let sent = self
+            .caller
+            .send(&mut self.requests, call, message, false, false);
+        match sent {
+            Ok(_sent) => self.pump(now),
+            Err(Refused::Full(_)) => return Ok(false),
+            Err(refused) => return Err(refused_status(&refused)),
+        }
+        Ok(true)
+    }
+
+    /// Gives the credit of a message back, so that its stream may go on. Without it a stream stops when
+    /// `stream_credit` is used up.
+    pub fn grant(&mut self, call: CallId, cost: u32, now: Instant) {
+        self.caller.grant(&mut self.requests, call, cost);
+        self.pump(now);
+    }
+
+    /// The services that calls are dispatched to, those that the server adds itself included.
+    pub fn services(&self) -> impl Iterator<Item = &'static ServiceInfo> {
+        self.dispatch.registry.services.iter().map(|it| it.info())
+    }
+
     /// Ends a client's stream.
     pub fn end(&mut self, call: CallId, now: Instant) {
         self.caller.end(&mut self.requests, call);
@@ -361,21 +397,11 @@ impl LocalDispatch {
                 let taken = self.caller.handle_frame(&mut self.requests, frame, now);
                 debug_assert!(taken.is_ok(), "our own machines keep the rules");
                 if let Ok(Some(event)) = taken {
-                    on_event(
-                        &mut self.caller,
-                        &mut self.requests,
-                        &mut self.events,
-                        event,
-                    );
+                    on_event(&mut self.events, event);
                 }
             }
             while let Some(event) = self.caller.poll_event() {
-                on_event(
-                    &mut self.caller,
-                    &mut self.requests,
-                    &mut self.events,
-                    event,
-                );
+                on_event(&mut self.events, event);
             }
             if !moved {
                 self.caller.flush(&mut self.requests);
@@ -390,24 +416,17 @@ impl LocalDispatch {
 }
 
 /// Keeps an event for its taker.
-fn on_event(
-    caller: &mut Caller,
-    out: &mut Pipe,
-    events: &mut VecDeque<LocalEvent>,
-    event: CallerEvent<'_>,
-) {
+fn on_event(events: &mut VecDeque<LocalEvent>, event: CallerEvent<'_>) {
     match event {
         CallerEvent::Message {
             call,
             message,
             cost,
-        } => {
-            caller.grant(out, call, cost);
-            events.push_back(LocalEvent::Message {
-                call,
-                message: message.into_slice(),
-            });
-        }
+        } => events.push_back(LocalEvent::Message {
+            call,
+            message: message.into_slice(),
+            cost,
+        }),
         CallerEvent::Ended {
             call,
             status,
@@ -419,7 +438,8 @@ fn on_event(
             metadata: metadata.into_owned(),
             message: message.map(Payload::into_slice),
         }),
-        CallerEvent::Ready | CallerEvent::Bound { .. } | CallerEvent::Writable { .. } => {}
+        CallerEvent::Writable { call } => events.push_back(LocalEvent::Writable { call }),
+        CallerEvent::Ready | CallerEvent::Bound { .. } => {}
     }
 }
 

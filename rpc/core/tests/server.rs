@@ -329,6 +329,60 @@ on_kernel_drivers!(
     waiting_for_a_worker_is_queue_time
 );
 
+/// Messages that nobody has used up keep their stream's credit, in memory too.
+#[test]
+fn a_dispatched_stream_waits_until_its_credit_comes_back() {
+    let seen = Seen::default();
+    let call = CallConfig {
+        stream_credit: 16 << 10,
+        ..CallConfig::default()
+    };
+    let credit = usize::try_from(call.stream_credit).unwrap();
+    let limits = ServerLimits {
+        call,
+        ..ServerLimits::default()
+    };
+    let mut local = Server::builder()
+        .service(move || Edge::new(&seen))
+        .limits(limits)
+        .local()
+        .unwrap();
+    let now = Instant::ZERO;
+    // 255 messages of 1,000 bytes: far more than a stream's credit.
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let request = LocalRequest::unary("test.Edge/Count", &[255]);
+            local.open(&request, now).unwrap()
+        })
+        .collect();
+    let (mut held, mut bytes, mut ended) = (Vec::new(), 0, 0);
+    while ended < calls.len() {
+        match local.poll_event() {
+            Some(LocalEvent::Message {
+                call,
+                message,
+                cost,
+            }) => {
+                bytes += message.len();
+                held.push((call, cost));
+            }
+            Some(LocalEvent::Ended { status, .. }) => {
+                assert!(status.is_ok(), "{status}");
+                ended += 1;
+            }
+            Some(LocalEvent::Writable { .. }) => {}
+            None if held.is_empty() => local.turn(now),
+            None => {
+                assert!(bytes <= calls.len() * (credit + 1000), "{bytes}");
+                bytes = 0;
+                for (call, cost) in held.drain(..) {
+                    local.grant(call, cost, now);
+                }
+            }
+        }
+    }
+}
+
 /// A service is made once on each engine thread, and each thread serves its own connections.
 #[test]
 fn every_engine_has_its_own_service() {
@@ -389,7 +443,7 @@ fn calls_of_every_kind_are_dispatched_in_memory() {
     local.end(chat, now);
     while ended.len() < 3 {
         match local.poll_event() {
-            Some(LocalEvent::Message { call, message }) => messages.push((call, message)),
+            Some(LocalEvent::Message { call, message, .. }) => messages.push((call, message)),
             Some(LocalEvent::Ended {
                 call,
                 status,
@@ -399,6 +453,7 @@ fn calls_of_every_kind_are_dispatched_in_memory() {
                 assert!(status.is_ok(), "{status}");
                 ended.push((call, message.map(|it| it.to_vec())));
             }
+            Some(LocalEvent::Writable { .. }) => {}
             None => local.turn(now),
         }
     }

@@ -344,6 +344,7 @@ macro_rules! forms {
                                 came.extend(message.map(|it| it.to_vec()));
                                 break status;
                             }
+                            Some(LocalEvent::Writable { .. }) => {}
                             None => local.turn(now),
                         }
                     };

@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use ringway_buf::Instant;
+use ringway_buf::{Instant, Slice};
 use ringway_call::{Code, Status};
 use ringway_engine::{Address, Config, Handle, block_on};
 
@@ -574,6 +574,19 @@ impl<C: Codec<R>, R> Incoming<C, R> {
                 }
             }
         }
+    }
+
+    /// Like [`next`](Self::next), undecoded and in the memory it arrived in, for those who pass messages on. The end
+    /// of the call is told whole, with its metadata; the one answer to a client's stream comes with it.
+    ///
+    /// Ready with an error: the end of the call, also of one that went well.
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slice, Answer>> {
+        if self.done {
+            return Poll::Ready(Err(Answer::of(Status::OK)));
+        }
+        let came = core::task::ready!(self.request.poll_message(self.channel.inlet(), cx));
+        self.done = came.is_err();
+        Poll::Ready(came)
     }
 
     /// Like [`next`](Self::next), blocking.
