@@ -61,6 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "ringway-rpc",
         &["ringway-buf", "ringway-call", "ringway-engine"],
     ),
+    ("ringway-gateway", &["ringway-buf", "ringway-rpc"]),
     // None of them names the crate whose paths it writes into the user's code.
     ("ringway-codegen", &[]),
     ("ringway-macros", &["ringway-codegen"]),
@@ -110,7 +111,9 @@ pub(crate) fn edges(tree: &Tree) -> Vec<Fault> {
                     better,
                 ));
             }
-            if name == "tokio" && !["ringway-cli", "ringway-peers"].contains(&package) {
+            if name == "tokio"
+                && !["ringway-cli", "ringway-gateway", "ringway-peers"].contains(&package)
+            {
                 let better = "a plain future: who uses the library brings the runtime";
                 faults.push(fault(
                     file,

@@ -1,0 +1,288 @@
+//! Backends that go away and come back, clients that are slow, greedy or hostile.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ringway_gateway::{Gateway, GatewayConfig, Running, Schema, SchemaError};
+use ringway_rpc::Channel;
+use serde_json::json;
+
+use support::{Mirror, SET, ask, framed, gateway, http2, read, request, run, send, until};
+
+/// An abstract unix name of this test alone.
+fn place(name: &str) -> String {
+    format!("unix://@ringway-gateway-{name}-{}", std::process::id())
+}
+
+#[test]
+fn a_backend_is_found_again_when_it_comes_back() {
+    let address = place("returns");
+    let mirror = Mirror::default();
+    let channel = Channel::connect(&address).unwrap();
+    let schema = Schema::from_descriptors(&SET).unwrap();
+    let gateway = Gateway::new(channel, schema);
+    let running = gateway
+        .serve("127.0.0.1:0", GatewayConfig::default())
+        .unwrap();
+    let get = || ask(&running, "GET", "/v1/things/a", None);
+    assert_eq!(get().status, 503);
+    let grpc = || {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri("http://gateway.test/test.Mirror/Plain")
+            .header("content-type", "application/grpc")
+            .body(http_body_util::Full::new(framed(b"").into()))
+            .unwrap();
+        run(async { read(http2(&running).await.send_request(request).await.unwrap()).await })
+    };
+    assert_eq!(grpc().grpc_status(), "14");
+    for _ in 0..2 {
+        let server = mirror.server().shards(1, &[&address]).unwrap();
+        // It is tried again by itself.
+        while get().status == 503 {
+            std::thread::yield_now();
+        }
+        assert_eq!(get().json(), json!({"name": "a"}));
+        assert_eq!(grpc().grpc_status(), "0");
+        drop(server);
+        while get().status != 503 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_server_s_reflection_is_definition_enough() {
+    let address = place("reflection");
+    let server = Mirror::default().server().shards(1, &[&address]).unwrap();
+    let channel = Channel::connect(&address).unwrap();
+    let schema = Schema::from_server(&channel, Duration::from_secs(60)).unwrap();
+    let running = Gateway::new(channel, schema)
+        .serve("127.0.0.1:0", GatewayConfig::default())
+        .unwrap();
+    let came = ask(&running, "GET", "/v1/shelves/1/books/2?big=7", None);
+    assert_eq!(
+        came.json(),
+        json!({"name": "shelves/1/books/2", "big": "7"})
+    );
+    let came = ask(&running, "GET", "/v1/stream?big=3", None);
+    assert_eq!(came.json().as_array().unwrap().len(), 3);
+    let came = ask(
+        &running,
+        "POST",
+        "/v1/gather",
+        Some(r#"[{"numbers":[1]},{"numbers":[2]}]"#),
+    );
+    assert_eq!(came.json(), json!({"numbers": [1, 2]}));
+    let gone = ask(
+        &running,
+        "POST",
+        "/test.Mirror/Fail",
+        Some(r#"{"middle":5,"name":"why"}"#),
+    );
+    assert_eq!(
+        (gone.status.as_u16(), gone.json()["message"].as_str()),
+        (404, Some("why"))
+    );
+    drop(server);
+}
+
+#[test]
+fn proto_files_are_definitions_and_mistakes_in_rules_are_named() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    Schema::from_proto(&here.join("tests/rules.proto"), &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = |rule: &str| {
+        let path = folder.path().join("wrong.proto");
+        let text = format!(
+            "syntax = \"proto3\"; package wrong; import \"google/api/annotations.proto\";
+             message M {{ string name = 1; repeated string list = 2; M inner = 3; }}
+             service S {{ rpc Do(M) returns (M) {{ option (google.api.http) = {{ {rule} }}; }} }}"
+        );
+        std::fs::write(&path, text).unwrap();
+        match Schema::from_proto(&path, &[]) {
+            Err(SchemaError::Rule { method, text }) => {
+                assert_eq!(method, "wrong.S/Do");
+                text
+            }
+            other => panic!("{rule}: {other:?}"),
+        }
+    };
+    for (rule, told) in [
+        ("get: \"v1\"", "begins with `/`"),
+        ("get: \"/v1/{name\"", "not closed"),
+        ("get: \"/v1/{name=**}/more\"", "`**` has to be the last"),
+        ("get: \"/v1/{name={inner}}\"", "within a variable"),
+        ("get: \"/v1//a\"", "empty"),
+        ("get: \"/v1/{other}\"", "no field `other`"),
+        ("get: \"/v1/{list}\"", "repeated"),
+        ("get: \"/v1/{inner}\"", "is a message"),
+        ("get: \"/v1/{name}/{name}\"", "stands twice"),
+        ("post: \"/v1\" body: \"other\"", "no such field"),
+        ("get: \"/v1\" response_body: \"other\"", "no such field"),
+        ("body: \"*\"", "names no pattern"),
+        ("get: \"/v1/{name}:a:b\"", "a verb is one word"),
+    ] {
+        let text = wrong(rule);
+        assert!(text.contains(told), "{rule}: {text}");
+    }
+}
+
+fn connect(running: &Running) -> TcpStream {
+    TcpStream::connect(running.address()).unwrap()
+}
+
+/// All that comes until the other end closes.
+fn all(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset is an end too.
+    let _reset = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn clients_that_say_too_little_are_cut_in_time() {
+    let short = Duration::from_millis(50);
+    let config = GatewayConfig::default()
+        .header_timeout(short)
+        .body_timeout(short);
+    let (running, _) = gateway(config);
+    let mut stream = connect(&running);
+    stream
+        .write_all(b"GET /v1/things/a HTTP/1.1\r\nhost: a\r\nx-")
+        .unwrap();
+    assert!(!all(stream).contains("200"));
+    let mut stream = connect(&running);
+    let head = "POST /v1/things HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = all(stream);
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_cut_and_its_stream_cancelled() {
+    let config = GatewayConfig::default().write_timeout(Duration::from_millis(100));
+    let (running, mirror) = gateway(config);
+    let mut stream = connect(&running);
+    let name = "n".repeat(4000);
+    let head = format!("GET /v1/stream?big=1000000000&name={name} HTTP/1.1\r\nhost: a\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    run(until(|| *mirror.ended.lock().unwrap() == 1));
+}
+
+#[test]
+fn thousands_of_calls_opened_and_reset_do_not_hurt_others() {
+    let (running, mirror) = gateway(GatewayConfig::default());
+    run(async {
+        let mut sender = http2(&running).await;
+        for _ in 0..3000 {
+            let request = http::Request::builder()
+                .method("POST")
+                .uri("http://gateway.test/test.Mirror/Never")
+                .header("content-type", "application/grpc")
+                .body(http_body_util::Full::new(framed(b"").into()))
+                .unwrap();
+            if sender.ready().await.is_err() {
+                // The gateway has had enough of this connection.
+                break;
+            }
+            let call = tokio::spawn(sender.send_request(request));
+            tokio::task::yield_now().await;
+            call.abort();
+        }
+        drop(sender);
+        // An honest client is served, and nothing of the others is left.
+        let came = tokio::task::spawn_blocking({
+            let request = request("GET", "/v1/things/a", None);
+            let address = running.address();
+            move || support::send_to(address, request)
+        });
+        assert_eq!(came.await.unwrap().status, 200);
+        until(|| *mirror.begun.lock().unwrap() == *mirror.gone.lock().unwrap()).await;
+    });
+}
+
+#[test]
+fn requests_that_two_parsers_could_read_differently_are_refused() {
+    let (running, _) = gateway(GatewayConfig::default());
+    let head = "POST /v1/things HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let smuggled = "GET /v1/things/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    for framing in [
+        format!("content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}{smuggled}"),
+        format!("content-length: 2, 3\r\n\r\n{{}}{smuggled}"),
+        format!("content-length: +2\r\n\r\n{{}}{smuggled}"),
+        format!("content-length: 0x2\r\n\r\n{{}}{smuggled}"),
+        format!("content-length : 2\r\n\r\n{{}}{smuggled}"),
+        format!("transfer-encoding: chunked, identity\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{smuggled}"),
+        format!("transfer-encoding: xchunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{smuggled}"),
+        format!("transfer-encoding: chunked\r\n\r\n2;\n{{}}\r\n0\r\n\r\n{smuggled}"),
+        format!("transfer-encoding: chunked\r\n\r\n-2\r\n{{}}\r\n0\r\n\r\n{smuggled}"),
+        format!("transfer-encoding: chunked\r\n\r\n2\r\n{{}}XX0\r\n\r\n{smuggled}"),
+        format!(" folded: 1\r\ncontent-length: 2\r\n\r\n{{}}{smuggled}"),
+        format!("bad name: 1\r\ncontent-length: 2\r\n\r\n{{}}{smuggled}"),
+        format!("x-nul: a\0b\r\ncontent-length: 2\r\n\r\n{{}}{smuggled}"),
+    ] {
+        let mut stream = connect(&running);
+        stream
+            .write_all(format!("{head}{framing}").as_bytes())
+            .unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let answer = all(stream);
+        assert!(!answer.contains("smuggled"), "{framing:?}: {answer}");
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{framing:?}: {answer}");
+    }
+    // Both lengths at once: the chunks count, and what follows them is no second request's guess.
+    let both = format!(
+        "{head}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+    );
+    let mut stream = connect(&running);
+    stream.write_all(both.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(all(stream).matches("HTTP/1.1 ").count(), 1);
+}
+
+#[test]
+fn headers_beyond_the_limit_are_refused() {
+    let (running, _) = gateway(GatewayConfig::default());
+    let mut long = request("GET", "/v1/things/a", None);
+    long.headers_mut()
+        .insert("x-long", "a".repeat(20_000).parse().unwrap());
+    assert_eq!(send(&running, long).status, 431);
+}
+
+#[test]
+fn a_gateway_that_stops_lets_calls_end_and_takes_no_more() {
+    let config = GatewayConfig::default().drain_timeout(Duration::from_millis(50));
+    let (running, mirror) = gateway(config);
+    let address = running.address();
+    let mut stream = connect(&running);
+    stream
+        .write_all(b"POST /test.Mirror/Never HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
+        .unwrap();
+    run(until(|| *mirror.begun.lock().unwrap() == 1));
+    running.stop();
+    assert_eq!(*mirror.gone.lock().unwrap(), 1);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn settings_out_of_range_and_bad_addresses_are_named() {
+    let serve = |address: &str, config| {
+        let mirror = Mirror::default();
+        let error = Gateway::in_process(move || mirror.server())
+            .serve(address, config)
+            .unwrap_err();
+        error.to_string()
+    };
+    let config = GatewayConfig::default;
+    assert!(serve("localhost", config()).contains("127.0.0.1:8080"));
+    assert!(serve("127.0.0.1:0", config().message_bytes_max(1)).contains("message_bytes_max"));
+    assert!(serve("127.0.0.1:0", config().header_bytes_max(1)).contains("header_bytes_max"));
+    assert!(serve("127.0.0.1:0", config().body_timeout(Duration::ZERO)).contains("body_timeout"));
+    let (running, _) = gateway(config());
+    assert!(serve(&running.address().to_string(), config()).contains("choose another port"));
+}
