@@ -45,6 +45,7 @@ over_quic![
     every_size_arrives_intact,
     many_small_messages_share_a_turn,
     a_full_queue_hands_back_and_writable_follows,
+    a_peer_that_does_not_read_costs_bounded_memory,
     pausing_stops_delivery_and_resuming_loses_nothing,
     closing_delivers_what_was_queued_and_both_sides_learn_why,
     draining_finishes_both_directions_before_the_end,
@@ -60,7 +61,9 @@ over_quic![
     a_message_beyond_the_peers_limit_is_refused_here,
     more_connections_than_the_limit_are_refused,
     a_refused_accept_closes_the_peer,
+    large_messages_wait_for_memory_and_then_arrive,
     an_idle_connection_is_closed_after_its_time,
+    dropping_an_engine_ends_its_peers_connections,
 ];
 
 over_reliable_udp![

@@ -288,7 +288,7 @@ fn what_a_server_counted_stays_when_it_ends() {
     assert_eq!(reader.methods()[0].started, 1);
 }
 
-on_every_driver!(health_is_watched, the_admin_service_shows_what_was_called);
+over_every_transport!(health_is_watched, the_admin_service_shows_what_was_called);
 
 #[test]
 fn calls_are_dispatched_without_a_connection() {

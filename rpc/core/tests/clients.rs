@@ -180,7 +180,7 @@ fn more_methods_than_the_server_allows_are_refused(world: World) {
     assert!(net.call(target, ECHO, b"x").status.is_ok());
 }
 
-on_every_driver!(
+over_every_transport!(
     before_there_is_a_connection_calls_fail_at_once,
     one_way_calls_are_executed,
     a_drained_connection_is_replaced,

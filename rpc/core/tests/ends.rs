@@ -316,19 +316,7 @@ fn an_interceptor_sees_every_call(world: World) {
     assert!(pair.call(&request, b"").status.is_ok());
 }
 
-on_every_driver!(
-    cancelling_drops_the_future,
-    a_deadline_drops_the_future,
-    the_end_of_a_connection_drops_its_futures,
-    a_deferred_reply_is_given_later,
-    a_drain_finishes_accepted_calls,
-    an_old_connection_is_drained,
-    one_way_calls_are_executed_and_not_answered,
-    too_many_open_calls_are_refused,
-    an_interceptor_sees_every_call,
-);
-
-over_reliable_udp!(
+over_every_transport!(
     cancelling_drops_the_future,
     a_deadline_drops_the_future,
     the_end_of_a_connection_drops_its_futures,

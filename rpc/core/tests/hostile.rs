@@ -238,7 +238,7 @@ fn a_dead_client_leaves_nothing(world: World) {
     });
 }
 
-on_every_driver!(
+over_every_transport!(
     a_broken_rule_closes_its_connection,
     a_stream_that_nobody_reads_holds_a_bounded_amount,
     a_message_without_credit_ends_its_call,

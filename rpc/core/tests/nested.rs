@@ -455,7 +455,7 @@ fn a_server_calls_itself(world: World) {
     }
 }
 
-on_every_driver!(
+over_every_transport!(
     a_handler_awaits_another_server,
     a_plain_function_goes_on_with_the_answer,
     a_continuation_that_panics_ends_its_call_alone,

@@ -263,18 +263,7 @@ fn large_messages_go_both_ways(world: World) {
     }
 }
 
-on_every_driver!(
-    an_inline_call_is_answered,
-    a_panic_ends_its_call_alone,
-    a_future_is_answered_at_once_or_later,
-    a_server_streams_as_far_as_credit_goes,
-    a_client_streams_and_gets_one_answer,
-    both_sides_stream,
-    an_unknown_method_is_refused_before_it_starts,
-    large_messages_go_both_ways,
-);
-
-over_reliable_udp!(
+over_every_transport!(
     an_inline_call_is_answered,
     a_panic_ends_its_call_alone,
     a_future_is_answered_at_once_or_later,

@@ -256,7 +256,7 @@ fn published(pair: &mut Pair, reader: &StatsReader) -> Vec<ringway_rpc::MethodSt
     reader.methods()
 }
 
-on_every_driver!(interceptors_see_beginning_and_end_in_pairs, times_are_split);
+over_every_transport!(interceptors_see_beginning_and_end_in_pairs, times_are_split);
 
 macro_rules! on_kernel_drivers {
     ($($scenario:ident),* $(,)?) => {

@@ -362,7 +362,10 @@ impl Drop for Engine {
         self.hub
             .shared
             .bury(std::mem::replace(&mut self.inlets.commands, none));
-        let clean = with_driver!(&mut self.driver, driver => driver.shutdown(SHUTDOWN_LIMIT));
+        let clean = with_driver!(&mut self.driver, driver => {
+            self.hub.leave_packets(&mut **driver);
+            driver.shutdown(SHUTDOWN_LIMIT)
+        });
         debug_assert!(clean, "the kernel holds no operation of a closed engine");
         for id in self.hub.connections.ids() {
             let id = ConnectionId(id);

@@ -21,9 +21,10 @@ use crate::event::Event;
 use crate::hub::{Action, Hub, Owed};
 use crate::listener::{Listener, Source};
 use crate::packet_batch::Frames;
+use crate::recv::TurnSink;
 use crate::sockets::Owner;
 use crate::timers::Due;
-use crate::{ConnectionId, ListenerId, OpenError};
+use crate::{ConnectionId, Context, Handler, ListenerId, Message, OpenError};
 
 /// Bytes that may wait in the driver for one socket; then the machine keeps what it has.
 const IN_DRIVER_BYTES_MAX: usize = 1 << 20;
@@ -31,6 +32,16 @@ const IN_DRIVER_BYTES_MAX: usize = 1 << 20;
 const RECV_BUFFER_BYTES: u32 = 4 << 20;
 /// How soon an endpoint that lacked memory tries again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Calls for what an endpoint still has to say when its engine is dropped; each gives a few dozen bursts.
+const LAST_WORDS_MAX: u32 = 1_024;
+
+/// Hears what happens after the user's handler is gone.
+struct Nobody;
+
+impl Handler for Nobody {
+    fn message(&mut self, _cx: &mut Context<'_>, _message: Message<'_>) {}
+}
 
 /// Which transport an endpoint speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -489,6 +500,39 @@ impl Hub {
         if let Some(endpoint) = self.endpoints.get_mut(id.0) {
             endpoint.machine.handle_too_long(None, bytes_max, now);
         }
+    }
+
+    /// The engine is dropped: ends all sessions with a last word that leaves now. A stream's end is told by the kernel
+    /// when its socket closes; without a word a peer would wait for its keepalive.
+    pub(crate) fn leave_packets<D: Driver>(&mut self, driver: &mut D) {
+        let now = self.now;
+        for id in self.endpoints.ids() {
+            let Some(endpoint) = self.endpoints.get_mut(id) else {
+                continue;
+            };
+            for (session, _) in endpoint.sessions.iter().flatten() {
+                endpoint.machine.abort(*session, now);
+            }
+            let mut lender = Lender {
+                driver,
+                pools: &self.pools,
+                socket: endpoint.socket,
+                is_connected: endpoint.outgoing.is_some(),
+                in_driver: &mut endpoint.in_driver,
+                lent: None,
+                lacks_memory: false,
+            };
+            for _ in 0..LAST_WORDS_MAX {
+                // What finds no memory, or no room in the driver, is left unsaid.
+                if !endpoint.machine.poll_transmit(&mut lender, now) {
+                    break;
+                }
+            }
+        }
+        driver.flush(&mut TurnSink {
+            hub: self,
+            handler: &mut Nobody,
+        });
     }
 
     /// Sends what a machine has to send, and arms its timer.

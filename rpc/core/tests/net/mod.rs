@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ringway_engine::{Config, Engine, Idle};
@@ -18,7 +17,7 @@ use ringway_rpc::{
     Answer, CallKey, CallOptions, Clients, Method, Node, ServerBuilder, Status, Target,
 };
 
-use crate::world::World;
+use crate::world::{self, World};
 
 /// Turns that a condition may take before a test gives up; a hang, not a time, is what it detects.
 const TURNS_MAX: u64 = 200_000;
@@ -60,7 +59,7 @@ impl Net {
 
     fn add(&mut self, name: &str, node: Node, listen: &str) -> usize {
         let config = Config::default().seed(7).idle(Idle::Park);
-        let mut engine = self.world.engine(config, name);
+        let mut engine = world::engine(&self.world, config, name);
         let mut address = String::new();
         if !listen.is_empty() {
             let listener = engine.listen(listen).unwrap();
@@ -76,13 +75,13 @@ impl Net {
 
     /// Adds a server; its number and its address.
     pub fn serve(&mut self, server: ServerBuilder) -> (usize, String) {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let listen = if self.world.is_sim() {
-            "tcp://127.0.0.1:0".to_owned()
+        // Nothing of the simulator listens on unix sockets; over another transport `tcp` is asked for.
+        let scheme = if self.world.is_sim() || !world::is_over("tcp") {
+            "tcp"
         } else {
-            format!("unix://@ringway-net-{}-{number}", std::process::id())
+            "unix"
         };
+        let listen = self.world.address(scheme);
         self.serve_at(&listen, server)
     }
 

@@ -7,6 +7,9 @@
     reason = "a test's helper fails the test"
 )]
 
+#[path = "../../../../tests/world/drivers.rs"]
+mod drivers;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -16,43 +19,17 @@ use ringway_call::{
     Binding, Blocked, CallConfig, CallId, Caller, CallerEvent, Compressors, Frame, Head, Keep,
     Open, Outlet, Payload, Status,
 };
-use ringway_engine::sim::{NetConfig, SimNet};
 use ringway_engine::{
-    Closed, Config, ConnectionId, Context, DriverChoice, Engine, Handler, Header, Message, Peer,
-    RecvBuffer, SendError, Slice, TimerId,
+    Closed, Config, ConnectionId, Context, Engine, Handler, Header, Message, Peer, RecvBuffer,
+    SendError, Slice, TimerId,
 };
 use ringway_rpc::{Node, ServerBuilder, feature};
 
-/// Where engines live.
-pub enum World {
-    Kernel(DriverChoice),
-    Sim(SimNet),
-}
+pub use drivers::*;
 
-impl World {
-    pub fn uring() -> Self {
-        Self::Kernel(DriverChoice::Uring)
-    }
-
-    pub fn epoll() -> Self {
-        Self::Kernel(DriverChoice::Epoll)
-    }
-
-    pub fn sim() -> Self {
-        Self::Sim(SimNet::new(NetConfig::perfect(), 1))
-    }
-
-    pub fn is_sim(&self) -> bool {
-        matches!(self, Self::Sim(_))
-    }
-
-    pub fn engine(&self, config: Config, name: &str) -> Engine {
-        let config = config.features(feature::RPC);
-        match self {
-            Self::Kernel(choice) => config.driver(*choice).build().unwrap(),
-            Self::Sim(net) => Engine::simulated(config, net, name).unwrap(),
-        }
-    }
+/// An engine whose peers know that it speaks calls.
+pub fn engine(world: &World, config: Config, name: &str) -> Engine {
+    world.engine(config.features(feature::RPC), name)
 }
 
 /// A connection of the client's engine.
@@ -324,22 +301,9 @@ pub fn open(method: u32) -> Open<'static> {
     }
 }
 
-thread_local! {
-    /// What carries the calls of this test.
-    static SCHEME: std::cell::Cell<&'static str> = const { std::cell::Cell::new("tcp") };
-}
-
-/// Plays a scenario over another transport than tcp.
-pub fn over(scheme: &'static str, scenario: impl FnOnce()) {
-    SCHEME.set(scheme);
-    scenario();
-    SCHEME.set("tcp");
-}
-
 impl Pair {
     pub fn new(world: World, server: ServerBuilder, methods: &[Binding]) -> Self {
-        let scheme = SCHEME.get();
-        Self::with(world, server, methods, scheme, CallConfig::default())
+        Self::with(world, server, methods, "tcp", CallConfig::default())
     }
 
     pub fn with(
@@ -349,17 +313,10 @@ impl Pair {
         scheme: &str,
         config: CallConfig,
     ) -> Self {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let engine = |name| world.engine(Config::default().seed(7), name);
+        let engine = |name| engine(&world, Config::default().seed(7), name);
         let (client, mut server_engine) = (engine("client"), engine("server"));
         let node = server.build().unwrap();
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let address = match scheme {
-            "unix" => format!("unix://@ringway-rpc-{}-{number}", std::process::id()),
-            scheme => format!("{scheme}://127.0.0.1:0"),
-        };
-        let listener = server_engine.listen(&address).unwrap();
+        let listener = server_engine.listen(&world.address(scheme)).unwrap();
         let address = server_engine.local_address(listener).unwrap().to_string();
         let pools = Rc::new(ringway_buf::Pools::new(ringway_buf::PoolsConfig::default()));
         let mut pair = Self {
@@ -460,32 +417,4 @@ impl Pair {
             self.step();
         }
     }
-}
-
-/// Makes each scenario a test over reliable UDP, on every driver.
-#[macro_export]
-macro_rules! over_reliable_udp {
-    ($($scenario:ident),* $(,)?) => {
-        mod rudp {
-            mod uring { $( #[test] fn $scenario() {
-                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::uring()));
-            } )* }
-            mod epoll { $( #[test] fn $scenario() {
-                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::epoll()));
-            } )* }
-            mod sim { $( #[test] fn $scenario() {
-                $crate::world::over("rudp", || super::super::$scenario($crate::world::World::sim()));
-            } )* }
-        }
-    };
-}
-
-/// Makes each scenario a test on every driver.
-#[macro_export]
-macro_rules! on_every_driver {
-    ($($scenario:ident),* $(,)?) => {
-        mod uring { $( #[test] fn $scenario() { super::$scenario($crate::world::World::uring()); } )* }
-        mod epoll { $( #[test] fn $scenario() { super::$scenario($crate::world::World::epoll()); } )* }
-        mod sim { $( #[test] fn $scenario() { super::$scenario($crate::world::World::sim()); } )* }
-    };
 }

@@ -56,6 +56,7 @@ impl QuicEndpoint {
     pub(super) fn take_deadlines(&mut self) {
         if self.starved.is_some_and(|at| at <= self.now) {
             self.starved = None;
+            self.readable.append(&mut self.hungry);
         }
         for _ in 0..DEADLINES_MAX {
             let Some(&(at, id)) = self.deadlines.first() else {
@@ -78,14 +79,16 @@ impl QuicEndpoint {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            if self.starved.is_some() {
-                return None;
-            }
             let id = *self.readable.front()?;
             match self.read(id) {
                 Some(Read::Message(event)) => return Some(event),
                 Some(Read::Queued) => self.settle(id),
-                Some(Read::Starved) => self.starved = Some(self.now + STARVED_RETRY),
+                Some(Read::Starved) => {
+                    // The others go on: what they deliver may free the memory that this one waits for.
+                    self.readable.pop_front();
+                    self.hungry.push_back(id);
+                    self.starved.get_or_insert(self.now + STARVED_RETRY);
+                }
                 Some(Read::Dry) | None => {
                     self.readable.pop_front();
                     if let Some(session) = self.sessions.get_mut(id) {

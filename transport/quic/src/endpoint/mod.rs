@@ -67,6 +67,8 @@ pub struct QuicEndpoint {
     readable: VecDeque<Id>,
     /// Sessions that wait for memory, and when to look again.
     starved: Option<Instant>,
+    /// Sessions that lacked memory; they are asked again then, in their order.
+    hungry: VecDeque<Id>,
     deadlines: BTreeSet<(Instant, Id)>,
     /// Sessions whose `Closed` was said and that quinn-proto still knows, oldest first.
     lingering: VecDeque<Id>,
@@ -159,6 +161,7 @@ impl QuicEndpoint {
             dirty: VecDeque::new(),
             readable: VecDeque::new(),
             starved: None,
+            hungry: VecDeque::new(),
             deadlines: BTreeSet::new(),
             lingering: VecDeque::new(),
             responses: Responses::default(),
@@ -483,7 +486,7 @@ impl PacketEndpoint for QuicEndpoint {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if !self.events.is_empty() || self.starved.is_none() && !self.readable.is_empty() {
+        if !self.events.is_empty() || !self.readable.is_empty() {
             return Some(self.now);
         }
         let first = self.deadlines.first().map(|(at, _)| *at);

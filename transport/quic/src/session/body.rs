@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use ringway_buf::{Lease, Pools, RecvBuffer, copy_counted};
 
-/// Bodies up to this length get all their memory at once.
+/// Bodies up to this length get all their memory at once. A longer one starts with so much and gets the rest in one
+/// piece, for one more copy of so many bytes: who waits for memory holds little, so that there is always somebody
+/// who can finish and give back what he has, and who announces much without sending it costs little.
 const AT_ONCE_BYTES: usize = 64 << 10;
-/// A longer one holds at most this many times what has arrived of it: who announces much and sends little costs
-/// little.
-const GROWTH: usize = 4;
 
 /// Memory lacks now; nothing was taken.
 #[derive(Debug)]
@@ -57,10 +56,13 @@ impl Filling {
         {
             return Ok(());
         }
-        let wanted = have.saturating_add(more).saturating_mul(GROWTH);
-        let mut larger = pools
-            .lease(self.total.min(wanted.max(AT_ONCE_BYTES)))
-            .ok_or(Starved)?;
+        let wanted = have.saturating_add(more);
+        let bytes = if wanted <= AT_ONCE_BYTES {
+            self.total.min(AT_ONCE_BYTES)
+        } else {
+            self.total
+        };
+        let mut larger = pools.lease(bytes).ok_or(Starved)?;
         larger.reset(0);
         if let Some(old) = &self.lease {
             let room = larger.append(have).ok_or(Starved)?;
