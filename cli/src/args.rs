@@ -14,7 +14,7 @@ use crate::calls::args::{Call, Describe, Health, Load, Top};
     name = "ringway",
     version,
     about,
-    after_help = "Addresses are tcp://host:port, rudp://host:port, unix:///path, unix://@name and udp://host:port; port 0 \
+    after_help = "Addresses are tcp://host:port, rudp://host:port, quic://host:port, unix:///path, unix://@name and udp://host:port; port 0 \
                   lets the kernel choose.\n\nExit codes: 0 fine, 1 a peer or a measurement failed, 2 wrong usage, 64 + N a call \
                   ended with status N (`ringway call --help` lists them)."
 )]
@@ -103,7 +103,7 @@ pub(crate) enum Example {
 }
 
 /// Certificates and trust of `quic://`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Tls {
     /// Certificate of this end, as PEM; for quic:// (`ringway cert` makes one)
     #[arg(long, value_name = "PATH", requires = "key")]

@@ -249,45 +249,6 @@ fn the_demo_talks_measures_and_writes_a_page_of_its_own() {
 }
 
 #[test]
-fn quic_is_served_and_trusted_by_flags_and_their_lack_names_them() {
-    let folder = std::env::temp_dir().join(format!("ringway-quic-{}", std::process::id()));
-    let out = folder.to_str().unwrap();
-    assert!(
-        ringway(&["cert", "--out", out, "--name", "127.0.0.1"])
-            .status
-            .success()
-    );
-    let [cert, key] = ["cert.pem", "key.pem"].map(|name| format!("{out}/{name}"));
-    let server = Server::start(&["quic://127.0.0.1:0"], &["--cert", &cert, "--key", &key]);
-    let address = &server.addresses[0];
-    for trust in [&["--ca", &*cert][..], &["--insecure"]] {
-        let ping = command(&["ping", address, "-c", "2", "-i", "0"])
-            .args(trust)
-            .output()
-            .unwrap();
-        assert!(ping.status.success(), "{}", stderr(&ping));
-        assert!(stdout(&ping).contains("2 answered"), "{}", stdout(&ping));
-    }
-    let blind = ringway(&["ping", address]);
-    assert_eq!(blind.status.code(), Some(2));
-    assert!(stderr(&blind).contains("--ca"), "{}", stderr(&blind));
-    let bare = ringway(&["serve", "quic://127.0.0.1:0"]);
-    assert_eq!(bare.status.code(), Some(2));
-    assert!(stderr(&bare).contains("--cert"), "{}", stderr(&bare));
-    // Another authority than the server's.
-    assert!(ringway(&["cert", "--out", out, "--force"]).status.success());
-    let stranger = ringway(&["ping", address, "--ca", &cert, "-c", "1"]);
-    assert_eq!(stranger.status.code(), Some(1), "{}", stdout(&stranger));
-    assert!(
-        stderr(&stranger).contains("TLS handshake"),
-        "{}",
-        stderr(&stranger)
-    );
-    drop(server);
-    std::fs::remove_dir_all(&folder).unwrap();
-}
-
-#[test]
 fn cert_writes_a_key_for_its_owner_only_and_replaces_nothing_unasked() {
     use std::os::unix::fs::PermissionsExt as _;
 

@@ -8,6 +8,7 @@ use ringway::Address;
 use ringway::rpc::Kind;
 
 use super::duration;
+use crate::args::Tls;
 use crate::bench::plan::{Driver, Policy};
 
 /// How a server is reached.
@@ -19,6 +20,8 @@ pub(crate) struct Reach {
     /// Which driver; without it io_uring where it works, else epoll
     #[arg(long, value_enum)]
     pub(crate) driver: Option<Driver>,
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 }
 
 /// Who streams in a call.

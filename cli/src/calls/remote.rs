@@ -12,6 +12,7 @@ use super::args::Reach;
 use super::lz4;
 use crate::bench::plan::Driver;
 use crate::failure::Failure;
+use crate::tls;
 
 /// A call whose messages are bytes.
 pub(crate) type Stream = (Outgoing<Raw, [u8]>, Incoming<Raw, Vec<u8>>);
@@ -28,12 +29,15 @@ impl Remote {
     /// Starts connecting; calls tell whether it worked.
     pub(crate) fn new(address: &Address, reach: &Reach) -> Result<Self, Failure> {
         if matches!(address, Address::Udp(_)) {
-            let text = format!("{address} carries plain datagrams; calls need tcp:// or unix://");
+            let text = format!(
+                "{address} carries plain datagrams; calls need tcp://, unix://, rudp:// or quic://"
+            );
             return Err(Failure::Usage(text));
         }
         let choice = reach.driver.map_or(DriverChoice::Auto, Driver::required);
+        let quic = tls::connecting(&reach.tls, address)?;
         let engine = ClientEngine::start_with(
-            move || Config::default().driver(choice),
+            move || tls::with(Config::default().driver(choice), quic),
             || Clients::new(CallConfig::default(), lz4::compressors()),
         );
         let opened = engine.and_then(|engine| engine.channel(&address.to_string()));

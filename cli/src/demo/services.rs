@@ -158,6 +158,7 @@ fn measure(
     });
     let plan = |pace| Plan {
         address: address.to_owned(),
+        quic: None,
         name: GET.to_owned(),
         method: Method::found(GET, Kind::Unary, 1, 0),
         request: request.clone(),

@@ -16,6 +16,7 @@ use crate::bench::plan::{Driver, Policy};
 use crate::calls::lz4;
 use crate::failure::Failure;
 use crate::output::{self, quantity};
+use crate::tls;
 
 /// Calls that are open at once on one connection; a server allows 1,024 unless it is told otherwise.
 const OPEN_MAX: usize = 1000;
@@ -78,9 +79,8 @@ pub(crate) fn run(
     stopped: &AtomicBool,
 ) -> Result<Outcome, Failure> {
     let choice = driver.map_or(DriverChoice::Auto, Driver::required);
-    let engine = rpc_config()
-        .driver(choice)
-        .idle(policy.idle())
+    let config = rpc_config().driver(choice).idle(policy.idle());
+    let engine = tls::with(config, plan.quic.clone())
         .build()
         .map_err(Failure::Start)?;
     let driver = engine.capabilities().kind.to_string();

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ringway::QuicConfig;
 use ringway::rpc::Method;
 
 use super::args;
@@ -28,7 +29,7 @@ use super::input::Input;
 use super::remote::Remote;
 use crate::bench::plan::{Driver, Policy};
 use crate::failure::Failure;
-use crate::{output, signals};
+use crate::{output, signals, tls};
 use generator::Outcome;
 pub(crate) use report::per_s;
 
@@ -36,6 +37,8 @@ pub(crate) use report::per_s;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) address: String,
+    /// Settings of `quic://`, for an address of it.
+    pub(crate) quic: Option<QuicConfig>,
     /// `package.Service/Method`.
     pub(crate) name: String,
     pub(crate) method: Method,
@@ -111,6 +114,7 @@ fn plan(arguments: &args::Load) -> Result<Plan, Failure> {
     };
     Ok(Plan {
         address: remote.address().to_string(),
+        quic: tls::connecting(&arguments.reach.tls, remote.address())?,
         name,
         method,
         request,

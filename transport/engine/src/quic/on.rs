@@ -5,7 +5,7 @@ use std::rc::Rc;
 use ringway_buf::Pools;
 use ringway_proto::StreamConfig;
 use ringway_proto::packet::PacketEndpoint;
-use ringway_quic::{QuicConfig, QuicConfigError, QuicEndpoint};
+use ringway_quic::{QuicConfig, QuicConfigError, QuicEndpoint, TlsConfig};
 
 use crate::{Config, Limits, OpenError};
 
@@ -18,6 +18,19 @@ pub(crate) struct Settings {
 }
 
 impl Config {
+    /// Certificates and trust for `quic://`; everything else of QUIC keeps its value, or its default. One
+    /// [`TlsConfig`] serves any number of engines and can be reloaded while they run.
+    ///
+    /// Default: none, and `quic://` is refused.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.quic.config = Some(match self.quic.config.take() {
+            Some(config) => QuicConfig { tls, ..config },
+            None => QuicConfig::new(tls),
+        });
+        self
+    }
+
     /// Settings of QUIC (`quic://`), certificates and trust among them. What streams have as well (message size,
     /// keepalive, features), `connections_max` and `handshakes_max` are taken from this configuration.
     ///
@@ -65,7 +78,7 @@ pub(crate) fn may_listen(settings: &Settings) -> Result<(), OpenError> {
     match &settings.config {
         Some(config) if config.tls.accepts() => Ok(()),
         _ => Err(OpenError::NotConfigured {
-            fix: "to listen on quic:// give a certificate: `Config::quic` with `TlsConfig::builder().identity(..)`",
+            fix: "to listen on quic:// give a certificate: `Config::tls` with `TlsConfig::builder().identity(..)`",
         }),
     }
 }
@@ -74,7 +87,7 @@ pub(crate) fn may_connect(settings: &Settings) -> Result<(), OpenError> {
     match &settings.config {
         Some(config) if config.tls.connects() => Ok(()),
         _ => Err(OpenError::NotConfigured {
-            fix: "to connect to quic:// say whom to trust: `Config::quic` with `TlsConfig::builder().roots(..)`",
+            fix: "to connect to quic:// say whom to trust: `Config::tls` with `TlsConfig::builder().roots(..)` (of a channel: `ClientEngine::start`)",
         }),
     }
 }
