@@ -11,7 +11,7 @@ use quote::quote;
 use ringway_codegen::{Codec, Message};
 
 use crate::error::Error;
-use crate::parse::Parsed;
+use crate::parse::{Parsed, is_annotation};
 
 /// Who generates messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,9 @@ fn named_by_services(parsed: &Parsed) -> BTreeSet<(String, String)> {
 
 /// Files whose types are elsewhere: the well-known ones, and packages that the user named.
 pub(crate) fn is_extern(file: &FileDescriptorProto, externs: &[(String, String)]) -> bool {
+    if is_annotation(file.name.as_deref().unwrap_or_default()) {
+        return true;
+    }
     let package = file.package.as_deref().unwrap_or_default();
     let full = format!(".{package}");
     package == "google.protobuf"

@@ -6,9 +6,59 @@ use std::path::{Path, PathBuf};
 use buffa::Message;
 use buffa_codegen::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
 use protox::Compiler;
+use protox::file::{
+    ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver,
+};
 
 use crate::error::Error;
 use crate::messages::told as told_by;
+
+/// Google's files of rules for HTTP gateways, so that nobody has to copy them.
+const BUILT_IN: &[(&str, &str)] = &[
+    (
+        "google/api/annotations.proto",
+        include_str!("../proto/google/api/annotations.proto"),
+    ),
+    (
+        "google/api/http.proto",
+        include_str!("../proto/google/api/http.proto"),
+    ),
+    (
+        "google/api/httpbody.proto",
+        include_str!("../proto/google/api/httpbody.proto"),
+    ),
+];
+
+/// Whether a file says nothing but what options look like: it has no messages that a program needs.
+pub(crate) fn is_annotation(name: &str) -> bool {
+    matches!(
+        name,
+        "google/api/annotations.proto" | "google/api/http.proto"
+    )
+}
+
+/// Finds the built-in files.
+struct BuiltIn;
+
+impl FileResolver for BuiltIn {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        match BUILT_IN.iter().find(|(known, _)| *known == name) {
+            Some((_, text)) => File::from_source(name, text),
+            None => Err(protox::Error::file_not_found(name)),
+        }
+    }
+}
+
+fn resolver(folders: &[PathBuf]) -> ChainFileResolver {
+    let mut chain = ChainFileResolver::new();
+    // A user's own copies count more.
+    for folder in folders {
+        chain.add(IncludeFileResolver::new(folder.clone()));
+    }
+    chain.add(BuiltIn);
+    chain.add(GoogleFileResolver::new());
+    chain
+}
 
 /// The files of a build with everything that they import.
 pub(crate) struct Parsed {
@@ -41,7 +91,7 @@ impl Parsed {
             }
         }
         let told = |error: protox::Error| told(&error, &folders);
-        let mut compiler = Compiler::new(&folders).map_err(told)?;
+        let mut compiler = Compiler::with_file_resolver(resolver(&folders));
         compiler.include_source_info(true).include_imports(true);
         for proto in protos {
             if !proto.exists() {

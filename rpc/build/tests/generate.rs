@@ -335,3 +335,23 @@ fn descriptors_of_another_compiler_do_as_well() {
         .unwrap_err();
     assert!(error.to_string().contains("can't be read"), "{error}");
 }
+
+#[test]
+fn google_s_annotations_need_no_files_and_become_no_code() {
+    let text = GOOD
+        .replace(
+            "package shop.v1;",
+            "package shop.v1;\nimport \"google/api/annotations.proto\";",
+        )
+        .replace(
+            "option idempotency_level = IDEMPOTENT;",
+            "option (google.api.http) = { get: \"/v1/{name}\" };",
+        );
+    let folder = Folder::with("annotations", &[("a.proto", &text)]);
+    let code = folder.generate(&Builder::default(), &["a.proto"]).unwrap();
+    assert!(
+        !code.contains("struct HttpRule"),
+        "options are for others to read"
+    );
+    assert!(code.contains("struct Thing"));
+}
