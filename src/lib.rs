@@ -28,6 +28,10 @@ pub use ringway_engine::{
 #[cfg(feature = "rpc")]
 pub use ringway_rpc as rpc;
 
+/// gRPC and REST in front of calls, from their definitions.
+#[cfg(feature = "gateway")]
+pub use ringway_gateway as gateway;
+
 /// Services from traits, messages from structs.
 #[cfg(feature = "macros")]
 pub use ringway_macros::{message, service};

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Ask whether a server, or one of its services, takes calls
     Health(Health),
+    /// Offer a server to clients of gRPC and REST, on one port
+    Gateway(Gateway),
     /// Make many calls, at a rate or so many at once, and measure them
     Load(Load),
     /// Watch what a server is doing, method by method
@@ -68,7 +70,8 @@ pub(crate) struct Probe {
 #[command(after_help = "Examples:
   ringway serve tcp://127.0.0.1:7000 unix:///tmp/echo.sock udp://127.0.0.1:7000
   ringway serve rudp://127.0.0.1:7000
-  ringway serve --example kv tcp://127.0.0.1:7000")]
+  ringway serve --example kv tcp://127.0.0.1:7000
+  ringway serve --example kv tcp://127.0.0.1:7000 --gateway 127.0.0.1:8080")]
 pub(crate) struct Serve {
     /// Where to listen
     #[arg(required = true, value_name = "ADDRESS", value_parser = Address::resolve)]
@@ -85,6 +88,9 @@ pub(crate) struct Serve {
     /// Serve calls instead, with reflection, health and statistics switched on
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) example: Option<Example>,
+    /// Offer the example to clients of gRPC and REST too, on this address
+    #[arg(long, value_name = "HOST:PORT", requires = "example")]
+    pub(crate) gateway: Option<std::net::SocketAddr>,
     /// Certificates of quic://
     #[command(flatten)]
     pub(crate) tls: Tls,
@@ -100,6 +106,51 @@ pub(crate) enum Example {
     Kv,
     /// Calls that cost nothing by themselves: `bench.Echo`
     Echo,
+}
+
+/// Arguments of `ringway gateway`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The server's definitions come from its reflection, unless a file is named.
+
+Examples:
+  ringway gateway --backend tcp://127.0.0.1:7000 --listen 127.0.0.1:8080
+  ringway gateway --backend tcp://127.0.0.1:7000 --listen 127.0.0.1:8080 --proto kv.proto"
+)]
+pub(crate) struct Gateway {
+    /// The server that is called
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::resolve)]
+    pub(crate) backend: Address,
+    /// Where to listen for HTTP
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Definitions: a .proto file
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["descriptors", "reflection"])]
+    pub(crate) proto: Option<PathBuf>,
+    /// Folder where its imports are looked for; may be given several times; without it its own folder
+    #[arg(long = "include", value_name = "FOLDER", requires = "proto")]
+    pub(crate) includes: Vec<PathBuf>,
+    /// Definitions: a serialized FileDescriptorSet with all imports
+    #[arg(long, value_name = "PATH", conflicts_with = "reflection")]
+    pub(crate) descriptors: Option<PathBuf>,
+    /// Definitions: ask the server; this is the default
+    #[arg(long)]
+    pub(crate) reflection: bool,
+    /// How long to wait for the server's definitions, in seconds
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: f64,
+    /// A web origin whose pages may call, as https://app.example; may be given several times; * for every one
+    #[arg(long = "origin", value_name = "ORIGIN")]
+    pub(crate) origins: Vec<String>,
+    /// Longest message in bytes
+    #[arg(long, default_value_t = 4 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1 << 30))]
+    pub(crate) message_bytes_max: u32,
+    /// Write fields that have their default value in JSON too
+    #[arg(long)]
+    pub(crate) json_defaults: bool,
+    /// Ignore unknown JSON fields and query parameters instead of answering 400
+    #[arg(long)]
+    pub(crate) ignore_unknown: bool,
 }
 
 /// Certificates and trust of `quic://`.

@@ -14,6 +14,11 @@ mod calls;
 mod cert;
 mod demo;
 mod failure;
+#[cfg(feature = "gateway")]
+mod gateway;
+#[cfg(not(feature = "gateway"))]
+#[path = "no_gateway.rs"]
+mod gateway;
 mod machine;
 mod output;
 mod ping;
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         Command::Call(call) => calls::call(&call),
         Command::Describe(describe) => calls::describe(&describe),
         Command::Health(health) => calls::health(&health),
+        Command::Gateway(arguments) => gateway::run(&arguments),
         Command::Load(load) => calls::load(&load),
         Command::Top(top) => calls::top(&top),
         Command::Cert(cert) => cert::run(&cert),

@@ -12,7 +12,7 @@ use ringway::{
 use crate::args;
 use crate::bench::plan::Driver;
 use crate::failure::Failure;
-use crate::{calls, machine, output, signals, tls};
+use crate::{calls, gateway, machine, output, signals, tls};
 
 /// A message that found its connection's queue full. Its bytes stay where they were received.
 #[derive(Debug)]
@@ -125,14 +125,15 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
     let idle = arguments.idle.idle();
     let quic = tls::serving(&arguments.tls, &arguments.addresses)?;
     let engine = move || tls::with(Config::default().driver(driver).idle(idle), quic.clone());
-    let (shards, stats) = match arguments.example {
+    let example = arguments.example.map(calls::Services::new);
+    let (shards, stats) = match &example {
         None => {
             let shards = Shards::start(&config, move |_| engine(), |_| Echo::default());
             (shards.map_err(Failure::Shards)?, None)
         }
         Some(example) => {
             let stats = StatsReader::default();
-            let server = calls::server(example).stats(stats.clone()).engine(engine);
+            let server = example.server().stats(stats.clone()).engine(engine);
             (
                 server.shards_with(&config).map_err(Failure::Serve)?,
                 Some(stats),
@@ -142,6 +143,10 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
     for address in shards.addresses() {
         output::line(format!("listening on {address}"))?;
     }
+    let gateway = example.as_ref().zip(arguments.gateway);
+    let gateway = gateway.map(|(example, address)| gateway::beside(example, address));
+    // Stopped first, while what it serves still lives.
+    let gateway = gateway.transpose()?;
     let engines = if arguments.engines == 1 {
         "engine"
     } else {
@@ -158,6 +163,9 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
         .iter()
         .map(ringway::Handle::counters)
         .collect();
+    if let Some(gateway) = gateway {
+        gateway.stop();
+    }
     shards.drain();
     let sum = |counter| {
         counters

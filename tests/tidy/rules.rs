@@ -69,7 +69,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringway-generated", &["ringway-build", "ringway-rpc"]),
     (
         "ringway",
-        &["ringway-engine", "ringway-macros", "ringway-rpc"],
+        &[
+            "ringway-engine",
+            "ringway-gateway",
+            "ringway-macros",
+            "ringway-rpc",
+        ],
     ),
     ("ringway-services", &["ringway", "ringway-build"]),
     ("ringway-cli", &["ringway", "ringway-services"]),

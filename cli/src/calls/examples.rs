@@ -11,25 +11,44 @@ use crate::args::Example;
 /// Threads for `bench.Echo/Sleep`.
 const WORKERS: usize = 4;
 
-/// A server of one example with everything that a server can have.
-pub(crate) fn server(example: Example) -> ServerBuilder {
-    let health = Health::default();
-    let server = Server::builder()
-        .compressors(lz4::compressors)
-        .admin()
-        .reflection();
-    let server = match example {
-        Example::Kv => {
-            health.set("kv.KeyValue", ServingStatus::Serving);
-            let store = Store::default();
-            server.service(move || KeyValueServer::new(store.clone()))
+/// One example and its state, which all servers of it share.
+#[derive(Clone)]
+pub(crate) struct Services {
+    example: Example,
+    health: Health,
+    store: Store,
+}
+
+impl Services {
+    pub(crate) fn new(example: Example) -> Self {
+        let health = Health::default();
+        let name = match example {
+            Example::Kv => "kv.KeyValue",
+            Example::Echo => "bench.Echo",
+        };
+        health.set(name, ServingStatus::Serving);
+        Self {
+            example,
+            health,
+            store: Store::default(),
         }
-        Example::Echo => {
-            health.set("bench.Echo", ServingStatus::Serving);
-            server
+    }
+
+    /// A server of it with everything that a server can have.
+    pub(crate) fn server(&self) -> ServerBuilder {
+        let server = Server::builder()
+            .compressors(lz4::compressors)
+            .admin()
+            .reflection()
+            .health(self.health.clone());
+        match self.example {
+            Example::Kv => {
+                let store = self.store.clone();
+                server.service(move || KeyValueServer::new(store.clone()))
+            }
+            Example::Echo => server
                 .service(|| EchoServer::new(ringway_services::Echo))
-                .workers(WORKERS)
+                .workers(WORKERS),
         }
-    };
-    server.health(health)
+    }
 }

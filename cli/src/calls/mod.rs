@@ -24,7 +24,7 @@ mod top;
 pub(crate) use call::run as call;
 pub(crate) use describe::run as describe;
 pub(crate) use details::details;
-pub(crate) use examples::server;
+pub(crate) use examples::Services;
 pub(crate) use health::run as health;
 pub(crate) use load::run as load;
 pub(crate) use top::run as top;

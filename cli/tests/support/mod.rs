@@ -85,6 +85,13 @@ impl Server {
         }
     }
 
+    /// Its next line.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
     /// Asks it to drain; its exit code and what it said at the end.
     pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         signal(&self.child, Signal::SIGTERM);

@@ -20,7 +20,7 @@
 //!     Server::builder().service(|| KeyValueServer::new(Store::default()))
 //! });
 //! let running = gateway.serve("127.0.0.1:0", GatewayConfig::default())?;
-//! println!("curl -d '{{\"key\":\"a\"}}' http://{}/kv.KeyValue/Get", running.address());
+//! println!("curl http://{}/v1/keys/a", running.address());
 //! # Ok::<(), ringway_gateway::GatewayError>(())
 //! ```
 

@@ -246,6 +246,27 @@ fn requests_that_two_parsers_could_read_differently_are_refused() {
 }
 
 #[test]
+fn connections_beyond_the_limit_wait() {
+    let (running, _) = gateway(GatewayConfig::default().connections_max(1));
+    let mut first = connect(&running);
+    first
+        .write_all(b"GET /v1/things/a HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).unwrap();
+    let mut second = connect(&running);
+    second
+        .write_all(b"GET /v1/things/b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    second.set_nonblocking(true).unwrap();
+    let waits = second.read(&mut byte).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
+    second.set_nonblocking(false).unwrap();
+    drop(first);
+    assert!(all(second).contains("200 OK"));
+}
+
+#[test]
 fn headers_beyond_the_limit_are_refused() {
     let (running, _) = gateway(GatewayConfig::default());
     let mut long = request("GET", "/v1/things/a", None);

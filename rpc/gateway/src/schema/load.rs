@@ -171,6 +171,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_that_build_scripts_know_too_are_the_same() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../build/proto");
+        for (name, text) in GOOGLE
+            .iter()
+            .filter(|(name, _)| name.starts_with("google/api"))
+        {
+            let theirs = std::fs::read_to_string(Path::new(folder).join(name));
+            assert!(theirs.is_ok_and(|it| it == *text), "{name}");
+        }
+    }
+
+    #[test]
     fn google_s_files_compile() {
         let names = GOOGLE.iter().map(|(name, _)| *name);
         let pool = compile(Vec::new(), names).unwrap();
