@@ -13,8 +13,9 @@ use ringway_call::{
     Violation,
 };
 
+use crate::BULK_BELOW_BYTES;
 use crate::oracle::{End, SharedOracle, Try};
-use crate::outlet::{BULK_BELOW_BYTES, Kept, Wire, head};
+use crate::outlet::{Kept, Wire, head};
 use crate::plan::{self, Plan};
 
 /// Tries of one call.

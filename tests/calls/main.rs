@@ -13,6 +13,7 @@
 
 mod client;
 mod oracle;
+#[path = "../../rpc/core/tests/world/outlet.rs"]
 mod outlet;
 mod plan;
 #[path = "../seeds/mod.rs"]
@@ -30,6 +31,8 @@ use oracle::{FIGURES, Figures, Oracle, SharedOracle};
 use seeds::{Random, Seeds};
 use server::Server;
 
+/// Large messages go on when at most this waits.
+pub(crate) const BULK_BELOW_BYTES: usize = 32 << 10;
 const ADDRESS: &str = "tcp://127.0.0.1:7000";
 const CLIENTS: usize = 2;
 /// Calls of a run, without those that are tried again.

@@ -14,8 +14,9 @@ use ringway_call::{
     MethodTable, Opened, Refused, Status, Violation,
 };
 
+use crate::BULK_BELOW_BYTES;
 use crate::oracle::{SharedOracle, Try};
-use crate::outlet::{BULK_BELOW_BYTES, Kept, Wire, head};
+use crate::outlet::{Kept, Wire, head};
 use crate::plan::{self, Behaviour, Plan};
 
 struct Line {

@@ -9,81 +9,27 @@
 
 #[path = "../../../../tests/world/drivers.rs"]
 mod drivers;
+mod outlet;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_call::{
-    Binding, Blocked, CallConfig, CallId, Caller, CallerEvent, Compressors, Frame, Head, Keep,
-    Open, Outlet, Payload, Status,
+    Binding, CallConfig, CallId, Caller, CallerEvent, Compressors, Frame, Open, Payload, Status,
 };
 use ringway_engine::{
     Closed, Config, ConnectionId, Context, Engine, Handler, Header, Message, Peer, RecvBuffer,
-    SendError, Slice, TimerId,
+    TimerId,
 };
 use ringway_rpc::{Node, ServerBuilder, feature};
 
 pub use drivers::*;
+use outlet::{Kept, Wire, head};
 
 /// An engine whose peers know that it speaks calls.
 pub fn engine(world: &World, config: Config, name: &str) -> Engine {
     world.engine(config.features(feature::RPC), name)
-}
-
-/// A connection of the client's engine.
-pub struct EngineOutlet<'a, 'c>(pub &'a mut Context<'c>, pub ConnectionId);
-
-fn blocked(error: SendError) -> Blocked {
-    match error {
-        SendError::Full => Blocked::Full,
-        _ => Blocked::Closed,
-    }
-}
-
-impl Outlet for EngineOutlet<'_, '_> {
-    fn frame(
-        &mut self,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        let mut claim = self.0.claim(self.1, len).map_err(blocked)?;
-        fill(&mut claim);
-        claim
-            .kind(head.kind)
-            .flags(head.flags)
-            .tag(head.tag)
-            .word(head.word)
-            .commit();
-        Ok(())
-    }
-
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        let header = Header {
-            length: 0,
-            kind: head.kind,
-            flags: head.flags,
-            tag: head.tag,
-            word: head.word,
-        };
-        self.0
-            .send_slice_as(self.1, header, slice)
-            .map_err(|full| (full.message, blocked(full.error)))
-    }
-
-    fn queued_bytes(&self) -> usize {
-        self.0.queued_bytes(self.1).unwrap_or(0)
-    }
-}
-
-struct Kept<'a, 'm>(&'a Message<'m>);
-
-impl Keep for Kept<'_, '_> {
-    fn retain(&self, range: Range<usize>) -> Slice {
-        self.0.retain().subslice(range).unwrap()
-    }
 }
 
 /// How a call ended.
@@ -148,7 +94,7 @@ impl Client {
                     .or_default()
                     .push(message.bytes().to_vec());
                 if self.grants {
-                    let out = &mut EngineOutlet(cx, self.connection.unwrap());
+                    let out = &mut Wire(cx, self.connection.unwrap());
                     self.caller.grant(out, call, cost);
                 } else {
                     self.owed.push((call, cost));
@@ -185,17 +131,8 @@ impl Client {
             && let Some(id) = self.connection
             && !cx.writable_below(id, 1 << 18)
         {
-            self.caller.flush(&mut EngineOutlet(cx, id));
+            self.caller.flush(&mut Wire(cx, id));
         }
-    }
-}
-
-fn head(header: &Header) -> Head {
-    Head {
-        kind: header.kind,
-        flags: header.flags,
-        tag: header.tag,
-        word: header.word,
     }
 }
 
@@ -210,7 +147,7 @@ impl Handler for Client {
         let now = cx.now();
         let event = self
             .caller
-            .handle_frame(&mut EngineOutlet(cx, id), frame, now)
+            .handle_frame(&mut Wire(cx, id), frame, now)
             .unwrap();
         if let Some(event) = event {
             self.event(cx, event);
@@ -221,11 +158,11 @@ impl Handler for Client {
     fn opened(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
         assert_eq!(peer.features & feature::RPC, 1);
         self.connection = Some(connection);
-        self.caller.start(&mut EngineOutlet(cx, connection));
+        self.caller.start(&mut Wire(cx, connection));
     }
 
     fn writable(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
-        self.caller.flush(&mut EngineOutlet(cx, connection));
+        self.caller.flush(&mut Wire(cx, connection));
         self.events(cx);
     }
 
@@ -254,7 +191,7 @@ impl Handler for Client {
         buffer: RecvBuffer,
     ) {
         let now = cx.now();
-        let out = &mut EngineOutlet(cx, connection);
+        let out = &mut Wire(cx, connection);
         let event = self
             .caller
             .handle_placed(out, head(&header), buffer, now)
@@ -268,7 +205,7 @@ impl Handler for Client {
     fn timer(&mut self, cx: &mut Context<'_>, _timer: TimerId) {
         let now = cx.now();
         let id = self.connection.unwrap();
-        self.caller.handle_timeout(&mut EngineOutlet(cx, id), now);
+        self.caller.handle_timeout(&mut Wire(cx, id), now);
         self.events(cx);
     }
 }
@@ -336,14 +273,11 @@ impl Pair {
     }
 
     /// Does something with the client's machine and its outlet.
-    pub fn with_client<R>(
-        &mut self,
-        act: impl FnOnce(&mut Client, &mut EngineOutlet<'_, '_>) -> R,
-    ) -> R {
+    pub fn with_client<R>(&mut self, act: impl FnOnce(&mut Client, &mut Wire<'_, '_>) -> R) -> R {
         let (engine, client) = &mut self.client;
         let id = client.connection.unwrap();
         let mut cx = engine.context();
-        let done = act(client, &mut EngineOutlet(&mut cx, id));
+        let done = act(client, &mut Wire(&mut cx, id));
         client.events(&mut cx);
         done
     }
@@ -376,10 +310,7 @@ impl Pair {
             && let Some(id) = client.1.connection
         {
             let mut cx = client.0.context();
-            client
-                .1
-                .caller
-                .handle_timeout(&mut EngineOutlet(&mut cx, id), now);
+            client.1.caller.handle_timeout(&mut Wire(&mut cx, id), now);
             client.1.events(&mut cx);
             work += 1;
         }

@@ -1,13 +1,9 @@
-//! A connection of a simulated engine, as the machines see it.
+//! A connection of an engine, as the call machines see it.
 
 use std::ops::Range;
 
-use ringway::{ConnectionId, Context, Header, Message, SendError};
-use ringway_buf::Slice;
 use ringway_call::{Blocked, Head, Keep, Outlet};
-
-/// Large messages go on when at most this waits.
-pub(crate) const BULK_BELOW_BYTES: usize = 32 << 10;
+use ringway_engine::{ConnectionId, Context, Header, Message, SendError, Slice};
 
 pub(crate) struct Wire<'a, 'c>(pub(crate) &'a mut Context<'c>, pub(crate) ConnectionId);
 
