@@ -145,6 +145,9 @@ pub(crate) struct Gateway {
     /// Longest message in bytes
     #[arg(long, default_value_t = 4 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1 << 30))]
     pub(crate) message_bytes_max: u32,
+    /// Serve the definitions as OpenAPI too, with a page that shows them: /openapi.json, /openapi.yaml, /docs
+    #[arg(long)]
+    pub(crate) docs: bool,
     /// Write fields that have their default value in JSON too
     #[arg(long)]
     pub(crate) json_defaults: bool,

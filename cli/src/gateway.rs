@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &args::Gateway) -> Result<(), Failure> {
     let config = GatewayConfig::default()
         .message_bytes_max(usize::try_from(arguments.message_bytes_max).unwrap_or(usize::MAX))
         .origins(&arguments.origins)
+        .docs(arguments.docs)
         .json(json);
     let gateway = Gateway::new(channel, schema);
     let running = gateway.serve(&arguments.listen.to_string(), config);
@@ -71,7 +72,7 @@ fn schema(arguments: &args::Gateway, channel: &Channel) -> Result<Schema, Failur
 pub(crate) fn beside(example: &Services, address: SocketAddr) -> Result<Running, Failure> {
     let example = example.clone();
     let gateway = Gateway::in_process(move || example.server());
-    let running = gateway.serve(&address.to_string(), GatewayConfig::default());
+    let running = gateway.serve(&address.to_string(), GatewayConfig::default().docs(true));
     let running = running.map_err(|error| Failure::Connection(error.to_string()))?;
     tell(&running)?;
     Ok(running)

@@ -33,6 +33,7 @@ pub struct GatewayConfig {
     pub(crate) request_metadata: Vec<String>,
     pub(crate) response_metadata: Vec<String>,
     pub(crate) json: JsonOptions,
+    pub(crate) docs: bool,
 }
 
 fn names(all: &[&str]) -> Vec<String> {
@@ -62,6 +63,7 @@ impl Default for GatewayConfig {
             ]),
             response_metadata: names(&["request-id", "x-*", "trailer-x-*", "*-bin"]),
             json: JsonOptions::default(),
+            docs: false,
         }
     }
 }
@@ -161,6 +163,14 @@ impl GatewayConfig {
     #[must_use]
     pub fn json(mut self, json: JsonOptions) -> Self {
         self.json = json;
+        self
+    }
+
+    /// Serve the definitions as OpenAPI, at `/openapi.json` and `/openapi.yaml`, and, with the cargo feature `ui`, a
+    /// page that shows them at `/docs`. These paths go before those of methods. Default off: whoever can connect can read them.
+    #[must_use]
+    pub fn docs(mut self, docs: bool) -> Self {
+        self.docs = docs;
         self
     }
 

@@ -15,6 +15,7 @@ use crate::backend::{Backend, Local};
 use crate::config::GatewayConfig;
 use crate::error::{GatewayError, SchemaError};
 use crate::host;
+use crate::openapi::Document;
 use crate::rest::Routes;
 use crate::schema::Schema;
 
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) backend: Backend,
     pub(crate) schema: Schema,
     pub(crate) routes: Routes,
+    pub(crate) document: Option<Document>,
     pub(crate) config: GatewayConfig,
 }
 
@@ -128,6 +130,7 @@ impl Gateway {
                 }
             };
             let routes = Routes::new(&schema).map_err(|error: SchemaError| error)?;
+            let document = config.docs.then(|| Document::new(&schema, &config.json));
             let listener = TcpListener::bind(address).await;
             let listener = listener.map_err(|error| GatewayError::Listen { address, error })?;
             let bound = listener.local_addr();
@@ -136,6 +139,7 @@ impl Gateway {
                 backend,
                 schema,
                 routes,
+                document,
                 config,
             });
             drop(report.send(Ok(bound)));

@@ -8,6 +8,9 @@
 //! * REST: the rules of `google.api.http`, and `POST /package.Service/Method` for methods without one; JSON is
 //!   protobuf's own mapping.
 //!
+//! * OpenAPI 3.1 of what REST offers, with a page that shows it and tries it out, where that is
+//!   [asked for](GatewayConfig::docs): `/openapi.json`, `/openapi.yaml`, `/docs`.
+//!
 //! One port speaks all of them, on one thread of its own. Deadlines, cancellation, metadata, limits and statuses cross
 //! both ways: a client that goes away cancels its call.
 //!
@@ -34,6 +37,7 @@ mod gateway;
 mod grpc;
 mod host;
 mod metadata;
+mod openapi;
 mod rest;
 mod router;
 mod schema;

@@ -54,6 +54,34 @@ impl Template {
         &self.variables
     }
 
+    pub(crate) fn verb(&self) -> Option<&str> {
+        self.verb.as_deref()
+    }
+
+    /// Whether a variable stands for exactly one segment of any text.
+    pub(crate) fn is_single(&self, variable: Option<usize>) -> bool {
+        let variable = variable.and_then(|at| self.variables.get(at));
+        let inside = variable.and_then(|it| self.segments.get(it.start..it.end));
+        inside == Some(&[Segment::One])
+    }
+
+    /// The segments one by one, for those who write paths in another way.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let mut before = None;
+        self.segments.iter().enumerate().map(move |(at, segment)| {
+            let inside = |it: &Variable| (it.start..it.end).contains(&at);
+            let variable = self.variables.iter().position(inside);
+            match segment {
+                Segment::Literal(literal) => {
+                    before = Some(literal.as_str());
+                    Part::Literal(literal)
+                }
+                Segment::One => Part::One { before, variable },
+                Segment::Rest => Part::Rest { before, variable },
+            }
+        })
+    }
+
     /// The value of each variable in a path that matches.
     fn captures(&self, path: &[String]) -> Result<Vec<String>, Malformed> {
         let values = self.variables.iter().map(|variable| {
@@ -73,6 +101,22 @@ impl Template {
         });
         values.collect()
     }
+}
+
+/// A segment of a template.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'a> {
+    Literal(&'a str),
+    /// One segment, the last literal before it, and the variable that it is in.
+    One {
+        before: Option<&'a str>,
+        variable: Option<usize>,
+    },
+    /// The rest of the path.
+    Rest {
+        before: Option<&'a str>,
+        variable: Option<usize>,
+    },
 }
 
 struct Parser<'a> {

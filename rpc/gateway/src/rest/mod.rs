@@ -26,7 +26,7 @@ use crate::schema::{Method, Rule, Schema, Verb};
 use crate::status::bad_request;
 use crate::{metadata, status, timeout};
 
-pub(crate) use pack::{Unpack, gunzip, gzip};
+pub(crate) use pack::{Unpack, accepts_gzip, gunzip, gzip};
 pub(crate) use value::is_http_body;
 
 /// A binding of a method.
@@ -118,8 +118,17 @@ impl Routes {
 pub(crate) async fn handle(shared: &Rc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let is_head = request.method() == HttpMethod::HEAD;
-    let accepts_gzip = pack::accepts_gzip(request.headers());
-    let response = match call(shared, request).await {
+    let accepts_gzip = accepts_gzip(request.headers());
+    let document = shared.document.as_ref();
+    let own = document.and_then(|it| it.answer(request.method(), &path, request.headers()));
+    let called = match own {
+        Some(mut response) => {
+            common(response.headers_mut());
+            Ok(response)
+        }
+        None => call(shared, request).await,
+    };
+    let response = match called {
         Ok(response) => response,
         Err(refusal) => {
             let mut response = refuse(shared, &refusal);

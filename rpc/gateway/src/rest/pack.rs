@@ -16,7 +16,7 @@ use crate::body::{Body, Refusal};
 const PACK_BYTES_MIN: usize = 1024;
 
 /// Whether a client takes gzip.
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let values = headers
         .get_all(ACCEPT_ENCODING)
         .iter()

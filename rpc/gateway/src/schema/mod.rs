@@ -4,6 +4,7 @@
 //! ([`Schema::from_proto`]), from a server's reflection ([`Schema::from_server`]), or from the services of this
 //! process. Adapters read methods, routes and messages from it; none of them has generated code.
 
+mod comments;
 mod load;
 mod reflect;
 mod rule;
@@ -17,6 +18,7 @@ use ringway_rpc::{Kind, Method as RpcMethod, Methods};
 
 use crate::error::SchemaError;
 
+pub(crate) use comments::Comments;
 pub(crate) use load::google;
 pub(crate) use rule::{Body, Rule, Verb, is_scalar_json};
 
@@ -31,6 +33,7 @@ struct Inner {
     pool: DescriptorPool,
     methods: Vec<Method>,
     by_name: HashMap<String, usize>,
+    comments: Comments,
 }
 
 /// One method.
@@ -105,6 +108,7 @@ impl Schema {
             .map(|(at, method)| (method.name.clone(), at))
             .collect();
         Ok(Self(Arc::new(Inner {
+            comments: Comments::of(&pool),
             pool,
             methods,
             by_name,
@@ -113,6 +117,10 @@ impl Schema {
 
     pub(crate) fn pool(&self) -> &DescriptorPool {
         &self.0.pool
+    }
+
+    pub(crate) fn comments(&self) -> &Comments {
+        &self.0.comments
     }
 
     pub(crate) fn methods(&self) -> &[Method] {
