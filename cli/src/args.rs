@@ -222,6 +222,7 @@ const BENCH_HELP: &str = "\
 Each run measures in one pair of processes, client and server on a core each, and interleaves in every
 round: raw A, ringway, raw A'. The raw side is the same exchange by hand-written system calls: spinning
 non-blocking sockets beside `spin`, blocking ones beside `adaptive` and `park`, epoll for many connections.
+Over `rudp` and `quic` there are two raw sides, plain datagrams and TCP, and a ratio to each.
 A ratio is the median over the rounds of ringway to raw A; the band is the 95 % interval of raw A' to
 raw A, which is what the machine's noise alone would show. A goal is missed only outside that band.
 
@@ -266,6 +267,9 @@ pub(crate) struct Bench {
     /// Messages per measured block; by default as many as take the hand-written side 80 ms
     #[arg(long, value_name = "N")]
     pub(crate) ops: Option<u64>,
+    /// Longest packet over `rudp` and `quic`, IP header included; by default Ethernet's 1500, `loopback` for its own
+    #[arg(long, value_name = "BYTES|loopback", value_parser = mtu)]
+    pub(crate) mtu: Option<u32>,
     /// One JSON line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -294,6 +298,15 @@ pub(crate) struct BenchPeer {
     /// Core to run on
     #[arg(long)]
     pub(crate) core: usize,
+}
+
+fn mtu(text: &str) -> Result<u32, String> {
+    if text == "loopback" {
+        // Its MTU is 65,536; no packet of IPv4 is longer than this.
+        return Ok(u16::MAX.into());
+    }
+    text.parse()
+        .map_err(|error| format!("{error}; write a number of bytes, or loopback"))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -3,6 +3,7 @@
 //! Self-signed: who wants to trust it has to be given the certificate itself, as `--ca`. The key is new each time and
 //! readable by its owner only.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
+use serde::{Deserialize, Serialize};
 
 use crate::args;
 use crate::failure::Failure;
@@ -23,10 +25,16 @@ const BACKDATED: Duration = Duration::from_hours(24);
 
 /// Makes both and writes them.
 pub(crate) fn run(wanted: &args::Cert) -> Result<(), Failure> {
-    let (certificate, key) = make(&wanted.names, wanted.days)?;
+    let made = Certificate::new(&wanted.names, wanted.days)?;
     std::fs::create_dir_all(&wanted.out).map_err(Failure::system("create the folder"))?;
-    let key_path = write(&wanted.out, KEY, &key, 0o600, wanted.force)?;
-    let certificate_path = write(&wanted.out, CERTIFICATE, &certificate, 0o644, wanted.force)?;
+    let key_path = write(&wanted.out, KEY, &made.key, 0o600, wanted.force)?;
+    let certificate_path = write(
+        &wanted.out,
+        CERTIFICATE,
+        &made.certificate,
+        0o644,
+        wanted.force,
+    )?;
     output::line(format!(
         "wrote {} and {}, for {}, valid for {} days",
         certificate_path.display(),
@@ -41,19 +49,37 @@ pub(crate) fn run(wanted: &args::Cert) -> Result<(), Failure> {
     Ok(())
 }
 
-/// PEM of a self-signed certificate for `names`, and of its key.
-fn make(names: &[String], days: u16) -> Result<(String, String), Failure> {
-    let unusable = |error: rcgen::Error| Failure::Usage(format!("certificate: {error}"));
-    let mut parameters = CertificateParams::new(names.to_vec()).map_err(unusable)?;
-    let now = SystemTime::now();
-    parameters.not_before = (now - BACKDATED).into();
-    parameters.not_after = (now + Duration::from_hours(24 * u64::from(days))).into();
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, "ringway development certificate");
-    let key = KeyPair::generate().map_err(unusable)?;
-    let certificate = parameters.self_signed(&key).map_err(unusable)?;
-    Ok((certificate.pem(), key.serialize_pem()))
+/// A self-signed certificate and its key, both as PEM.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Certificate {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+impl Certificate {
+    /// A new one for `names`, with a key of its own.
+    pub(crate) fn new(names: &[String], days: u16) -> Result<Self, Failure> {
+        let unusable = |error: rcgen::Error| Failure::Usage(format!("certificate: {error}"));
+        let mut parameters = CertificateParams::new(names.to_vec()).map_err(unusable)?;
+        let now = SystemTime::now();
+        parameters.not_before = (now - BACKDATED).into();
+        parameters.not_after = (now + Duration::from_hours(24 * u64::from(days))).into();
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "ringway development certificate");
+        let key = KeyPair::generate().map_err(unusable)?;
+        let certificate = parameters.self_signed(&key).map_err(unusable)?;
+        Ok(Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
 }
 
 fn write(
@@ -99,16 +125,16 @@ mod tests {
     #[test]
     fn a_certificate_and_its_key_are_pem() {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let (certificate, key) = make(&names, 30).expect("made");
-        assert!(certificate.starts_with("-----BEGIN CERTIFICATE-----"));
-        assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"));
-        let again = make(&names, 30).expect("made");
-        assert_ne!(key, again.1, "a new key each time");
+        let made = Certificate::new(&names, 30).expect("made");
+        assert!(made.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(made.key.starts_with("-----BEGIN PRIVATE KEY-----"));
+        let again = Certificate::new(&names, 30).expect("made");
+        assert_ne!(made.key, again.key, "a new key each time");
     }
 
     #[test]
     fn a_name_that_no_certificate_can_hold_is_a_usage_error() {
-        let made = make(&["näme".to_owned()], 1);
+        let made = Certificate::new(&["näme".to_owned()], 1);
         assert!(matches!(made, Err(Failure::Usage(_))));
     }
 }

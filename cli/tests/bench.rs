@@ -43,7 +43,7 @@ fn everywhere(workload: &str, more: &[&str], check: impl Fn(&Value)) {
     let mut arguments = vec!["--policy", "park", "--rounds", "3"];
     arguments.extend_from_slice(more);
     for driver in drivers() {
-        for transport in ["tcp", "unix", "udp"] {
+        for transport in ["tcp", "unix", "udp", "rudp", "quic"] {
             check(&bench(workload, transport, &driver, &arguments));
         }
     }
@@ -66,6 +66,40 @@ fn compared(line: &Value, figure: &str) {
     );
 }
 
+fn is_stream(line: &Value) -> bool {
+    line["transport"] == "tcp" || line["transport"] == "unix"
+}
+
+/// Datagrams of every kind have a second baseline, and ratios to it.
+fn second(line: &Value) {
+    let second = &line["second"];
+    assert_eq!(is_stream(line), second.is_null(), "{line}");
+    if !is_stream(line) {
+        assert!(
+            positive(&second["ratio_rate"]) && positive(&second["figures"]["per_s"]),
+            "{line}"
+        );
+        assert_ne!(second["baseline"], line["baseline"], "{line}");
+    }
+}
+
+#[test]
+fn packets_are_as_long_as_asked() {
+    let driver = drivers().remove(0);
+    let more = ["--policy", "park", "--rounds", "1", "--ops", "4"];
+    for (mtu, bytes) in [("1500", 1500), ("loopback", 65_535)] {
+        let more = [&more[..], &["--mtu", mtu]].concat();
+        assert_eq!(bench("bandwidth", "rudp", &driver, &more)["mtu"], bytes);
+    }
+    let refused = |more: &[&str]| {
+        let output = command(&["bench", "rtt"]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        stderr(&output)
+    };
+    assert!(refused(&["--mtu", "1500"]).contains("--mtu belongs to"));
+    assert!(refused(&["--transport", "rudp", "--mtu", "1000"]).contains("1228 to 65535"));
+}
+
 #[test]
 fn rtt_everywhere() {
     everywhere("rtt", &["--ops", "64"], |line| {
@@ -83,6 +117,7 @@ fn rtt_everywhere() {
             line["raw_bare"].is_object(),
             "{line}"
         );
+        second(line);
     });
 }
 
@@ -90,6 +125,7 @@ fn rtt_everywhere() {
 fn rate_everywhere() {
     everywhere("rate", &["--ops", "64", "--outstanding", "8"], |line| {
         compared(line, "rate");
+        second(line);
         assert!(positive(&line["ours"]["p50_ns"]), "{line}");
     });
 }
@@ -125,20 +161,20 @@ fn connections_everywhere() {
             compared(line, "rate");
             assert_eq!(line["connections"], 20);
             assert_eq!(
-                line["transport"] == "udp",
-                line["ours"]["rss_per_connection"].is_null(),
+                is_stream(line),
+                positive(&line["ours"]["rss_per_connection"]),
                 "{line}"
             );
         },
     );
 }
 
-/// Both transports that carry calls, by every driver.
+/// Every transport that carries calls, by every driver.
 fn calls_everywhere(workload: &str, more: &[&str], check: impl Fn(&Value)) {
     let mut arguments = vec!["--policy", "park", "--rounds", "3"];
     arguments.extend_from_slice(more);
     for driver in drivers() {
-        for transport in ["tcp", "unix"] {
+        for transport in ["tcp", "unix", "rudp", "quic"] {
             let line = bench(workload, transport, &driver, &arguments);
             compared(&line, "rate");
             check(&line);
@@ -151,6 +187,10 @@ fn calls_one_by_one_everywhere() {
     calls_everywhere("call-rtt", &["--ops", "64"], |line| {
         compared(line, "p50");
         assert_eq!(line["raw"]["syscalls_per_op"], 4.0, "{line}");
+        second(line);
+        if !is_stream(line) {
+            return;
+        }
         for counted in ["allocs_per_op", "copies_per_op"] {
             assert_eq!(line["ours"][counted], 0.0, "{counted}: {line}");
         }
@@ -185,7 +225,8 @@ fn calls_on_many_connections_everywhere() {
     let more = ["--connections", "20", "--held", "30", "--ops", "100"];
     calls_everywhere("call-connections", &more, |line| {
         compared(line, "p50");
-        assert!(positive(&line["ours"]["rss_per_connection"]), "{line}");
+        let rss = &line["ours"]["rss_per_connection"];
+        assert_eq!(is_stream(line), positive(rss), "{line}");
     });
 }
 
@@ -196,7 +237,9 @@ fn calls_at_a_rate_beside_slow_ones_everywhere() {
     calls_everywhere("call-tail", &more, |line| {
         compared(line, "p99");
         assert!(positive(&line["ours"]["allocs_per_op"]), "{line}");
-        assert_eq!(line["raw"]["allocs_per_op"], 0.0, "{line}");
+        if is_stream(line) {
+            assert_eq!(line["raw"]["allocs_per_op"], 0.0, "{line}");
+        }
     });
 }
 
@@ -204,7 +247,7 @@ fn calls_at_a_rate_beside_slow_ones_everywhere() {
 fn calls_over_plain_datagrams_are_refused_with_the_way_out() {
     let output = ringway(&["bench", "call-rtt", "--transport", "udp"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--transport tcp or unix"));
+    assert!(stderr(&output).contains("use another --transport"));
 }
 
 #[test]

@@ -17,6 +17,12 @@ pub(crate) trait Client {
     /// Round trips of the last [`run`](Self::run).
     fn latencies(&self) -> &Histogram<u64>;
 
+    /// After a block, unmeasured: lets acknowledgements come and go before this side rests, so that no rest is taken
+    /// for a long round trip. The other side does the same meanwhile.
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Counters so far.
     fn counts(&self) -> Counts;
 }
@@ -34,6 +40,11 @@ pub(crate) trait Server {
 
     /// Serves idle connections until then.
     fn idle(&mut self, until: Instant) -> Result<(), Failure>;
+
+    /// The same as of a client.
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Counters so far.
     fn counts(&self) -> Counts;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use super::usage::Usage;
+use crate::cert::Certificate;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,10 +13,10 @@ use super::usage::Usage;
 pub(crate) enum Side {
     /// ringway.
     Ours,
-    /// Hand-written sockets of the same shape.
+    /// The plan's baseline: hand-written sockets of the same shape.
     Raw,
-    /// For datagrams: connected sockets, one message per call, no control messages.
-    Bare,
+    /// Its second one.
+    Second,
 }
 
 /// Messages of one block. The first part warms both sides up and is not measured.
@@ -29,8 +30,8 @@ pub(crate) struct Block {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Order {
-    /// The first order: what this run measures.
-    Plan(Plan),
+    /// The first order: what this run measures, and for QUIC the certificate.
+    Plan(Plan, Option<Certificate>),
     /// Listen; answered by [`Report::Listening`].
     Listen(Side),
     /// The parent connects so many now; answered by [`Report::Resident`] when all are there.
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn orders_survive_their_line() {
         let orders = [
-            Order::Listen(Side::Bare),
+            Order::Listen(Side::Second),
             Order::Accept(Side::Ours, 1000),
             Order::Block(
                 Side::Raw,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::figures::{Figures, Series};
+use super::baseline::Baseline;
+use super::figures::Figures;
 use super::plan::{Driver, Plan, Policy, Transport, Workload};
 use super::rounds::Outcome;
 use super::stats::{Band, median, median_band, paired_ratios};
@@ -22,8 +23,14 @@ pub(crate) struct Line {
     pub(crate) ops: u64,
     pub(crate) ours: Figures,
     pub(crate) raw: Figures,
-    /// Connected datagram sockets without control messages; null elsewhere.
+    /// Of `udp`, the second baseline's figures: those of [`second`](Self::second); null elsewhere.
     pub(crate) raw_bare: Option<Figures>,
+    /// What `raw` is.
+    pub(crate) baseline: Baseline,
+    /// Another baseline of the same rounds, where there is one.
+    pub(crate) second: Option<Second>,
+    /// Longest packet in bytes, over reliable UDP and QUIC.
+    pub(crate) mtu: Option<u32>,
     /// Median of the rounds' ratios of ringway to the baseline.
     pub(crate) ratio_p50: Option<f64>,
     pub(crate) ratio_p99: Option<f64>,
@@ -32,6 +39,36 @@ pub(crate) struct Line {
     pub(crate) band_p50: Option<Band>,
     pub(crate) band_p99: Option<Band>,
     pub(crate) band_rate: Option<Band>,
+}
+
+/// A second baseline, and the medians of the rounds' ratios of ringway to it. The control of the first baseline has to
+/// do for its band.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Second {
+    pub(crate) baseline: Baseline,
+    pub(crate) figures: Figures,
+    pub(crate) ratio_p50: Option<f64>,
+    pub(crate) ratio_p99: Option<f64>,
+    pub(crate) ratio_rate: Option<f64>,
+}
+
+impl Second {
+    fn new(outcome: &Outcome) -> Option<Self> {
+        let series = outcome.second.as_ref()?;
+        let ratio = |field: fn(&Figures) -> Option<f64>| {
+            median(&paired_ratios(
+                &outcome.ours.over(field),
+                &series.over(field),
+            ))
+        };
+        Some(Self {
+            baseline: outcome.plan.baselines().1?,
+            figures: series.summary(),
+            ratio_p50: ratio(|it| it.p50_ns),
+            ratio_p99: ratio(|it| it.p99_ns),
+            ratio_rate: ratio(|it| it.per_s),
+        })
+    }
 }
 
 /// Median ratio of ours to the baseline, and the band of the control.
@@ -57,8 +94,10 @@ impl Line {
             outstanding,
             connections,
             rounds,
+            mtu,
             ..
         } = outcome.plan;
+        let second = Second::new(outcome);
         let (ratio_p50, band_p50) = compared(outcome, |it| it.p50_ns);
         let (ratio_p99, band_p99) = compared(outcome, |it| it.p99_ns);
         let (ratio_rate, band_rate) = compared(outcome, |it| it.per_s);
@@ -74,7 +113,13 @@ impl Line {
             ops: outcome.ops,
             ours: outcome.ours.summary(),
             raw: outcome.raw.summary(),
-            raw_bare: outcome.bare.as_ref().map(Series::summary),
+            raw_bare: second
+                .as_ref()
+                .filter(|second| second.baseline == Baseline::UdpBare)
+                .map(|second| second.figures),
+            baseline: outcome.plan.baselines().0,
+            second,
+            mtu,
             ratio_p50,
             ratio_p99,
             ratio_rate,
@@ -87,6 +132,7 @@ impl Line {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::figures::Series;
     use super::super::plan::tests::bench;
     use super::*;
 
@@ -113,7 +159,7 @@ pub(crate) mod tests {
             raw: series(1.0, 0.0),
             ours: series(1.1, 0.0),
             control: series(1.0, 0.01),
-            bare: None,
+            second: plan.baselines().1.map(|_| series(2.0, 0.0)),
         }
     }
 
@@ -126,6 +172,21 @@ pub(crate) mod tests {
         // Seven rounds: the first and the last order statistic.
         let band = line.band_p50.unwrap();
         assert!(near(band.low, 0.97) && near(band.high, 1.03), "{band:?}");
+    }
+
+    #[test]
+    fn a_second_baseline_has_ratios_of_its_own() {
+        let line = Line::new(&outcome(Workload::Rtt, Transport::Rudp));
+        let second = line.second.unwrap();
+        assert_eq!(
+            (line.baseline, second.baseline),
+            (Baseline::Udp, Baseline::Tcp)
+        );
+        assert!((second.ratio_p50.unwrap() - 0.55).abs() < 1e-9);
+        assert!((second.ratio_rate.unwrap() - 1.0 / 0.55).abs() < 1e-9);
+        assert_eq!((line.raw_bare, line.mtu), (None, Some(1500)));
+        let tcp = Line::new(&outcome(Workload::Rtt, Transport::Tcp));
+        assert_eq!(tcp.second, None);
     }
 
     #[test]
@@ -153,6 +214,9 @@ pub(crate) mod tests {
             "ours",
             "raw",
             "raw_bare",
+            "baseline",
+            "second",
+            "mtu",
             "ratio_p50",
             "ratio_p99",
             "ratio_rate",
@@ -178,7 +242,10 @@ pub(crate) mod tests {
         assert_eq!(keys(&value["ours"]), figures.map(str::to_owned).into());
         assert_eq!(value["workload"], "rtt");
         assert_eq!(value["driver"], "epoll");
-        assert!(value["raw_bare"].is_null());
+        assert_eq!(value["baseline"], "udp");
+        assert_eq!(value["second"]["baseline"], "udp-bare");
+        assert_eq!(value["second"]["figures"], value["raw_bare"]);
+        assert!(value["mtu"].is_null());
         assert_eq!(value["band_p50"].as_array().unwrap().len(), 2);
         let back: Line = serde_json::from_value(value).unwrap();
         assert_eq!(back, line);

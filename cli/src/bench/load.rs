@@ -245,9 +245,9 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// One-way traffic in the shape of `plan`, with nothing to do yet.
-    pub(crate) fn new(plan: &Plan) -> Self {
-        let window = plan.window().unwrap_or(u64::MAX);
+    /// One-way traffic in the shape of `plan`, with nothing to do yet. `plain` datagrams wait for acknowledgements.
+    pub(crate) fn new(plan: &Plan, plain: bool) -> Self {
+        let window = if plain { plan.window() } else { u64::MAX };
         Self {
             template: template(plan.size),
             window,
@@ -321,10 +321,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// Nothing counted yet. `plain` datagrams are acknowledged on the way.
+    pub(crate) fn new(plan: &Plan, plain: bool) -> Self {
         Self {
             size: plan.size as usize,
-            window: plan.window(),
+            window: plain.then(|| plan.window()),
             target: 0,
             count: 0,
         }
@@ -450,7 +451,7 @@ mod tests {
     #[test]
     fn one_way_datagrams_wait_for_acknowledgements_and_streams_do_not() {
         let udp = plan(Workload::Stream, Transport::Udp);
-        let (mut flow, mut tally) = (Flow::new(&udp), Tally::new(&udp));
+        let (mut flow, mut tally) = (Flow::new(&udp, true), Tally::new(&udp, true));
         flow.start(1000);
         tally.start(1000);
         let mut rounds = 0;
@@ -469,7 +470,7 @@ mod tests {
         assert!(flow.acknowledge(&1001_u64.to_le_bytes()).is_err());
         assert!(flow.acknowledge(&[]).is_err());
 
-        let mut flow = Flow::new(&plan(Workload::Stream, Transport::Tcp));
+        let mut flow = Flow::new(&plan(Workload::Stream, Transport::Tcp), false);
         flow.start(1000);
         assert_eq!(flow.may_issue(), 1000);
     }

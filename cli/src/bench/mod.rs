@@ -6,6 +6,7 @@
 //! verdicts; [`json`] and [`report`] write them down.
 
 pub(crate) mod allocations;
+mod baseline;
 mod contestant;
 mod control;
 pub(crate) mod figures;

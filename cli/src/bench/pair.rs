@@ -6,8 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use ringway::Address;
 
 use super::control::{Order, Report, Side};
-use super::plan::Plan;
+use super::plan::{Plan, Transport};
 use super::usage::Usage;
+use crate::cert::Certificate;
 use crate::failure::Failure;
 use crate::machine::Cores;
 
@@ -15,6 +16,7 @@ use crate::machine::Cores;
 #[derive(Debug)]
 pub(crate) struct Pair {
     child: Child,
+    certificate: Option<Certificate>,
     orders: ChildStdin,
     reports: BufReader<ChildStdout>,
 }
@@ -23,6 +25,10 @@ impl Pair {
     /// Starts this same executable as the server process.
     pub(crate) fn start(plan: Plan, cores: Cores) -> Result<Self, Failure> {
         let what = "start the server process";
+        let certificate = match plan.transport {
+            Transport::Quic => Some(Certificate::new(&["127.0.0.1".to_owned()], 1)?),
+            _ => None,
+        };
         let executable = std::env::current_exe().map_err(Failure::system(what))?;
         let mut child = Command::new(executable)
             .arg("bench-peer")
@@ -37,11 +43,18 @@ impl Pair {
         };
         let mut pair = Self {
             child,
+            certificate,
             orders,
             reports: BufReader::new(reports),
         };
-        pair.tell(&Order::Plan(plan))?;
+        let certificate = pair.certificate.clone();
+        pair.tell(&Order::Plan(plan, certificate))?;
         Ok(pair)
+    }
+
+    /// What the servers of this pair show, if it is QUIC.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// Says something to the child.

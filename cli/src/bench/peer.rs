@@ -11,6 +11,7 @@ use super::plan::{Plan, Workload};
 use super::raw::RawServer;
 use super::usage::Meter;
 use crate::args;
+use crate::cert::Certificate;
 use crate::failure::Failure;
 use crate::machine;
 
@@ -20,6 +21,7 @@ pub(crate) fn run(arguments: &args::BenchPeer) -> Result<(), Failure> {
     machine::pin(arguments.core)?;
     let mut peer = Peer {
         plan: None,
+        certificate: None,
         servers: Vec::new(),
     };
     for line in io::stdin().lock().lines() {
@@ -46,14 +48,15 @@ fn report(report: &Report) -> Result<(), Failure> {
 
 struct Peer {
     plan: Option<Plan>,
+    certificate: Option<Certificate>,
     servers: Vec<(Side, Box<dyn Server>)>,
 }
 
 impl Peer {
     fn obey(&mut self, order: Order) -> Result<(), Failure> {
         match order {
-            Order::Plan(plan) => {
-                self.plan = Some(plan);
+            Order::Plan(plan, certificate) => {
+                (self.plan, self.certificate) = (Some(plan), certificate);
                 Ok(())
             }
             Order::Listen(side) => self.listen(side),
@@ -61,10 +64,9 @@ impl Peer {
                 let server = self.server(side)?;
                 let before = machine::resident_bytes()?;
                 server.accept(count)?;
-                report(&Report::Resident {
-                    before,
-                    now: machine::resident_bytes()?,
-                })
+                let now = machine::resident_bytes()?;
+                server.settle()?;
+                report(&Report::Resident { before, now })
             }
             Order::Block(side, block) => self.block(side, block),
             Order::Idle(side, milliseconds) => self.idle(side, milliseconds),
@@ -75,14 +77,15 @@ impl Peer {
         let Some(plan) = self.plan else {
             return Err(Failure::Usage("the plan comes first".to_owned()));
         };
-        let server: Box<dyn Server> = match side {
-            Side::Ours if plan.is_calls() => Box::new(CallServer::listen(plan, "calls")?),
+        let certificate = self.certificate.as_ref();
+        let server: Box<dyn Server> = match plan.baseline(side) {
             // Its baseline is itself without slow calls.
-            Side::Raw if plan.workload == Workload::CallTail => {
-                Box::new(CallServer::listen(plan, "base")?)
+            Some(_) if plan.workload == Workload::CallTail => {
+                Box::new(CallServer::listen(plan, certificate, "base")?)
             }
-            Side::Ours => Box::new(OurServer::listen(plan)?),
-            Side::Raw | Side::Bare => Box::new(RawServer::listen(plan, side)?),
+            Some(baseline) => Box::new(RawServer::listen(plan, baseline)?),
+            None if plan.is_calls() => Box::new(CallServer::listen(plan, certificate, "calls")?),
+            None => Box::new(OurServer::listen(plan, certificate)?),
         };
         let address = server.address()?.to_string();
         self.servers.push((side, server));
@@ -96,6 +99,7 @@ impl Peer {
         let meter = Meter::start(server.counts());
         server.run(block.measured)?;
         let usage = meter.stop(server.counts());
+        server.settle()?;
         report(&Report::Done(usage))
     }
 

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use ringway::{DriverChoice, Idle};
 use serde::{Deserialize, Serialize};
 
+use super::baseline::Baseline;
 use crate::args;
 use crate::failure::Failure;
 use crate::machine;
@@ -64,6 +65,10 @@ named! {
         Unix = "unix",
         /// Plain datagrams over loopback
         Udp = "udp",
+        /// Reliable UDP over loopback
+        Rudp = "rudp",
+        /// QUIC over loopback, with a certificate made for the run
+        Quic = "quic",
     }
 }
 
@@ -103,6 +108,13 @@ impl Workload {
     }
 }
 
+impl Transport {
+    /// Whether ringway's own packets carry the messages: reliable UDP and QUIC.
+    pub(crate) fn has_packets(self) -> bool {
+        matches!(self, Self::Rudp | Self::Quic)
+    }
+}
+
 impl Driver {
     /// The driver or nothing: a silent fallback would measure something else.
     pub(crate) fn required(self) -> DriverChoice {
@@ -135,6 +147,16 @@ pub(crate) const SIZE_MIN: u32 = 16;
 const SIZE_MAX: u32 = 16 << 20;
 /// Longest payload of an IPv4 datagram.
 const DATAGRAM_MAX: u32 = 65_507;
+/// Longest call or answer over packets: its baseline sends it as one datagram.
+const PACKET_CALL_MAX: u32 = 60_000;
+/// Ethernet's packets, headers of IP and UDP included: what runs over packets keep to by default.
+pub(crate) const MTU_ETHERNET: u32 = 1500;
+/// Receive buffer in bytes that the engine asks for where packets are its own.
+const PACKETS_RECV_BUFFER_BYTES: u32 = 4 << 20;
+/// Headers of IPv4 and UDP.
+const IP_UDP_BYTES: u32 = 28;
+/// Smallest packets: the least that QUIC and reliable UDP ask of a path, with those headers.
+const MTU_MIN: u32 = 1200 + IP_UDP_BYTES;
 /// Longest message where many connections share one thread.
 const MANY_SIZE_MAX: u32 = 16 << 10;
 /// Bytes that may be in flight in a closed loop. Both directions together always fit the kernel's socket
@@ -177,6 +199,8 @@ pub(crate) struct Plan {
     pub(crate) ops: Option<u64>,
     /// What a calibrated block of the raw side shall take, in milliseconds.
     pub(crate) block_ms: u64,
+    /// Longest packet in bytes, IP header included, over reliable UDP and QUIC.
+    pub(crate) mtu: Option<u32>,
 }
 
 impl Plan {
@@ -237,6 +261,11 @@ impl Plan {
             ops: given.ops,
             // A p99 of an open loop takes some thousand calls.
             block_ms: if rate > 0 { 500 } else { 80 },
+            mtu: if transport.has_packets() {
+                Some(given.mtu.unwrap_or(MTU_ETHERNET))
+            } else {
+                only(given.mtu, "--mtu", "the transports rudp and quic")?
+            },
         };
         plan.check()?;
         Ok(plan)
@@ -246,15 +275,19 @@ impl Plan {
         let shape = self.workload.shape();
         if self.is_calls() && self.transport == Transport::Udp {
             return Err(Failure::Usage(
-                "plain datagrams carry messages, not calls; use --transport tcp or unix".to_owned(),
+                "plain datagrams carry messages, not calls; use another --transport".to_owned(),
             ));
         }
         let size_max = match (self.transport, shape) {
             (_, Workload::Connections | Workload::Idle) => MANY_SIZE_MAX,
             (Transport::Udp, _) => DATAGRAM_MAX,
+            (Transport::Rudp | Transport::Quic, _) if !self.is_one_way() => PACKET_CALL_MAX,
             _ => SIZE_MAX,
         };
         within("--size", self.size.into(), SIZE_MIN.into(), size_max.into())?;
+        if let Some(mtu) = self.mtu {
+            within("--mtu", mtu.into(), MTU_MIN.into(), u16::MAX.into())?;
+        }
         within("--rounds", self.rounds.into(), 1, ROUNDS_MAX.into())?;
         let connections_max = if self.is_calls() {
             CALL_CONNECTIONS_MAX
@@ -277,7 +310,7 @@ impl Plan {
             Workload::CallTail => within("--rate", self.rate.into(), 1, RATE_MAX.into())?,
             _ => {}
         }
-        if self.transport == Transport::Udp && self.workload == Workload::Connections {
+        if self.is_crowd_of_datagrams() {
             let cost = DATAGRAM_COST + 2 * u64::from(self.size);
             let most = 2 * machine::recv_buffer_bytes_max() / cost;
             if u64::from(self.connections) > most {
@@ -326,26 +359,36 @@ impl Plan {
         }
     }
 
-    /// Whether a bare, connected UDP figure stands beside the like-for-like one.
-    pub(crate) fn has_bare(&self) -> bool {
-        self.transport == Transport::Udp && !self.is_many()
+    /// Longest payload of a datagram in bytes, over reliable UDP and QUIC.
+    pub(crate) fn datagram_bytes_max(&self) -> Option<u32> {
+        self.mtu.map(|mtu| mtu - IP_UDP_BYTES)
     }
 
-    /// For one-way datagrams: how many may be unacknowledged, so that the receive buffer can't overflow.
+    /// For one-way plain datagrams: how many may be unacknowledged, so that the receive buffer can't overflow.
     ///
-    /// The receiver acknowledges every half of it. Streams have their own flow control.
-    pub(crate) fn window(&self) -> Option<u64> {
+    /// The receiver acknowledges every half of it. All else has its own flow control.
+    pub(crate) fn window(&self) -> u64 {
         let each = u64::from(self.size).max(512);
-        (self.transport == Transport::Udp).then(|| (IN_FLIGHT_BYTES_MAX / each).max(1))
+        (IN_FLIGHT_BYTES_MAX / each).max(1)
+    }
+
+    /// Whether one datagram socket answers many others, all at once.
+    fn is_crowd_of_datagrams(&self) -> bool {
+        let datagrams = self.baselines().0 == Baseline::Udp;
+        datagrams && self.workload.shape() == Workload::Connections
     }
 
     /// Receive buffer of the datagram sockets of both contestants in bytes, where the default is too small.
     pub(crate) fn recv_buffer_bytes(&self) -> Option<u32> {
-        let needs = self.transport == Transport::Udp && self.workload == Workload::Connections;
         // The kernel doubles what is asked for.
         let each = DATAGRAM_COST / 2 + u64::from(self.size);
         let bytes = (u64::from(self.connections) * each).max(128 << 10);
-        needs.then(|| u32::try_from(bytes).unwrap_or(u32::MAX))
+        match self.transport {
+            Transport::Rudp | Transport::Quic => Some(PACKETS_RECV_BUFFER_BYTES),
+            _ => self
+                .is_crowd_of_datagrams()
+                .then(|| u32::try_from(bytes).unwrap_or(u32::MAX)),
+        }
     }
 }
 
@@ -382,6 +425,7 @@ pub(crate) mod tests {
             rate: None,
             rounds: None,
             ops: None,
+            mtu: None,
             json: false,
         }
     }
@@ -444,7 +488,9 @@ pub(crate) mod tests {
         assert!(refused(|given| given.connections = Some(5)).contains("--connections belongs"));
         assert!(refused(|given| given.held = Some(5)).contains("--held belongs"));
         assert!(refused(|given| given.rate = Some(5)).contains("--rate belongs"));
-        assert!(refused(|given| given.workload = Workload::CallRate).contains("tcp or unix"));
+        assert!(
+            refused(|given| given.workload = Workload::CallRate).contains("another --transport")
+        );
     }
 
     #[test]
@@ -452,13 +498,11 @@ pub(crate) mod tests {
         for size in [16, 64, 512, 1200, 9000, 65_507] {
             let mut given = bench(Workload::Stream, Transport::Udp);
             given.size = Some(size);
-            let window = Plan::new(&given).unwrap().window().unwrap();
+            let window = Plan::new(&given).unwrap().window();
             assert!(
                 window >= 1 && window * u64::from(size) <= 64 << 10,
                 "{size}: {window}"
             );
         }
-        let tcp = Plan::new(&bench(Workload::Stream, Transport::Tcp)).unwrap();
-        assert_eq!(tcp.window(), None);
     }
 }

@@ -1,5 +1,6 @@
 //! A result as a table for people.
 
+use super::baseline::Baseline;
 use super::figures::Figures;
 use super::goals::{Bound, Figure, Goal, Verdict, goals};
 use super::json::Line;
@@ -12,39 +13,47 @@ struct Row {
     name: &'static str,
     cells: [String; 3],
     ratio: Option<f64>,
+    /// To the second baseline.
+    ratio_second: Option<f64>,
     band: Option<Band>,
-    figure: Option<Figure>,
+    /// What goals may be about.
+    figures: &'static [Figure],
 }
 
 /// All lines of the table.
 pub(crate) fn table(line: &Line) -> String {
     let goals = goals(line);
-    let bare = line.raw_bare.is_some();
+    let second = line.second.as_ref().map(|second| second.baseline);
     let mut text = format!("{}\n\n", headline(line));
     let [ours, base] = match line.workload {
         // The figures are those of the other calls.
         Workload::CallTail => ["slow beside", "none slow"],
-        _ => ["ringway", "raw"],
+        _ => ["ringway", line.baseline.title()],
     };
+    let title = second.map_or("", Baseline::title);
     text += &columns(
-        ["", ours, base, "raw bare", "ratio", "A/A band", "goal"],
-        bare,
+        ["", ours, base, title, "ratio", "to 2nd", "A/A band", "goal"],
+        second.is_some(),
     );
     for row in rows(line) {
-        let goal = row
-            .figure
-            .and_then(|figure| goals.iter().find(|goal| goal.figure == figure));
-        let [ours, raw, raw_bare] = &row.cells;
-        let ratio = row
-            .ratio
-            .map_or_else(String::new, |ratio| format!("{ratio:.3}"));
+        let standings: Vec<_> = goals
+            .iter()
+            .filter(|goal| row.figures.contains(&goal.figure))
+            .map(|goal| standing(goal, line))
+            .collect();
+        let [ours, raw, beside] = &row.cells;
+        let show =
+            |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"));
         let band = row.band.map_or_else(String::new, |band| {
             format!("{:.3}..{:.3}", band.low, band.high)
         });
-        let verdict = goal.map_or_else(String::new, |goal| standing(goal, line));
+        let (ratio, to_second) = (show(row.ratio), show(row.ratio_second));
+        let verdicts = standings.join("; ");
         text += &columns(
-            [row.name, ours, raw, raw_bare, &ratio, &band, &verdict],
-            bare,
+            [
+                row.name, ours, raw, beside, &ratio, &to_second, &band, &verdicts,
+            ],
+            second.is_some(),
         );
     }
     if line.rounds < ROUNDS_MIN && line.workload != Workload::Idle {
@@ -76,20 +85,24 @@ fn headline(line: &Line) -> String {
         }
         Workload::Idle => format!("{} idle connections", line.connections),
     };
+    let mtu = line
+        .mtu
+        .map_or_else(String::new, |mtu| format!(" with packets of {mtu} B"));
     format!(
-        "{} over {}: {size}, {shape}; driver {}, policy {}; {} rounds of {} messages",
+        "{} over {}{mtu}: {size}, {shape}; driver {}, policy {}; {} rounds of {} messages",
         line.workload, line.transport, line.driver, line.policy, line.rounds, line.ops
     )
 }
 
-fn columns(cells: [&str; 7], bare: bool) -> String {
-    let [name, ours, raw, raw_bare, ratio, band, goal] = cells;
-    let raw_bare = if bare {
-        format!("{raw_bare:>13}")
+fn columns(cells: [&str; 8], has_second: bool) -> String {
+    let [name, ours, raw, second, ratio, to_second, band, goal] = cells;
+    let text = if has_second {
+        format!(
+            "{name:<22}{ours:>13}{raw:>14}{second:>14}{ratio:>9}{to_second:>9}  {band:<15}{goal}"
+        )
     } else {
-        String::new()
+        format!("{name:<22}{ours:>13}{raw:>13}{ratio:>9}  {band:<15}{goal}")
     };
-    let text = format!("{name:<22}{ours:>13}{raw:>13}{raw_bare}{ratio:>9}  {band:<15}{goal}");
     format!("{}\n", text.trim_end())
 }
 
@@ -100,26 +113,26 @@ fn rows(line: &Line) -> Vec<Row> {
         let cells = [
             text(Some(&line.ours)),
             text(Some(&line.raw)),
-            text(line.raw_bare.as_ref()),
+            text(line.second.as_ref().map(|second| &second.figures)),
         ];
         Row {
             name,
             cells,
             ratio: None,
+            ratio_second: None,
             band: None,
-            figure: None,
+            figures: &[],
         }
     };
-    let compared = |row: Row, ratio, band, figure| Row {
+    let second = line.second.as_ref();
+    let compared = |row: Row, ratio, ratio_second, band, figures| Row {
         ratio,
+        ratio_second,
         band,
-        figure: Some(figure),
+        figures,
         ..row
     };
-    let counted = |row: Row, figure| Row {
-        figure: Some(figure),
-        ..row
-    };
+    let counted = |row: Row, figures| Row { figures, ..row };
     let rate = match line.workload {
         Workload::Stream | Workload::Bandwidth | Workload::CallStream => "messages per s",
         _ => "calls per s",
@@ -129,21 +142,24 @@ fn rows(line: &Line) -> Vec<Row> {
         compared(
             row("p50", |it| it.p50_ns, duration),
             line.ratio_p50,
+            second.and_then(|it| it.ratio_p50),
             line.band_p50,
-            Figure::P50,
+            &[Figure::P50, Figure::P50Second],
         ),
         compared(
             row("p99", |it| it.p99_ns, duration),
             line.ratio_p99,
+            second.and_then(|it| it.ratio_p99),
             line.band_p99,
-            Figure::P99,
+            &[Figure::P99],
         ),
         row("p99.9", |it| it.p999_ns, duration),
         compared(
             row(rate, |it| it.per_s, quantity),
             line.ratio_rate,
+            second.and_then(|it| it.ratio_rate),
             line.band_rate,
-            Figure::Rate,
+            &[Figure::Rate, Figure::RateSecond],
         ),
         row("bytes per s", |it| it.bytes_per_s, quantity),
         row("cpu per message", |it| it.cpu_ns_per_op, duration),
@@ -151,11 +167,11 @@ fn rows(line: &Line) -> Vec<Row> {
         row("  of these empty", |it| it.empty_polls_per_op, one),
         counted(
             row("allocs per message", |it| it.allocs_per_op, one),
-            Figure::Allocations,
+            &[Figure::Allocations],
         ),
         counted(
             row("copies per message", |it| it.copies_per_op, one),
-            Figure::Copies,
+            &[Figure::Copies],
         ),
         counted(
             row(
@@ -163,7 +179,7 @@ fn rows(line: &Line) -> Vec<Row> {
                 |it| it.rss_per_connection,
                 |value| format!("{value:.0} B"),
             ),
-            Figure::RssPerConnection,
+            &[Figure::RssPerConnection],
         ),
         counted(
             row(
@@ -171,7 +187,7 @@ fn rows(line: &Line) -> Vec<Row> {
                 |it| it.cpu_percent,
                 |value| format!("{value:.2} %"),
             ),
-            Figure::IdleCpu,
+            &[Figure::IdleCpu],
         ),
     ];
     rows.retain(|row| row.cells.iter().any(|cell| !cell.is_empty()));
@@ -181,7 +197,13 @@ fn rows(line: &Line) -> Vec<Row> {
 fn standing(goal: &Goal, line: &Line) -> String {
     let bound = match goal.bound {
         Bound::AtMost(bound) => format!("<= {bound}"),
+        Bound::Below(bound) => format!("< {bound}"),
         Bound::AtLeast(bound) => format!(">= {bound}"),
+    };
+    let whose = if goal.figure.is_to_second() {
+        "2nd "
+    } else {
+        ""
     };
     let verdict = match goal.verdict(line) {
         Some(Verdict::Met) => "met",
@@ -189,7 +211,7 @@ fn standing(goal: &Goal, line: &Line) -> String {
         Some(Verdict::Missed) => "MISSED",
         None => "no figure",
     };
-    format!("{bound}  {verdict}")
+    format!("{whose}{bound}  {verdict}")
 }
 
 #[cfg(test)]
@@ -215,7 +237,22 @@ mod tests {
             !text.contains("no claim") && !text.contains("not a claim"),
             "{text}"
         );
-        assert!(!text.contains("raw bare"));
+        assert!(text.contains("raw tcp") && !text.contains("2nd"));
+    }
+
+    #[test]
+    fn a_second_baseline_has_columns_and_goals() {
+        let mut outcome = outcome(Workload::CallRtt, Transport::Rudp);
+        outcome.plan.driver = super::super::plan::Driver::Uring;
+        let text = table(&Line::new(&outcome));
+        let row = text.lines().find(|line| line.starts_with("p50")).unwrap();
+        for part in ["20.00 us", "1.100", "0.550", "<= 1.2  met; 2nd < 1  met"] {
+            assert!(row.contains(part), "{part} in {row}");
+        }
+        assert!(
+            text.contains("raw udp") && text.contains("raw tcp"),
+            "{text}"
+        );
     }
 
     #[test]

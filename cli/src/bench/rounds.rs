@@ -6,7 +6,7 @@ use super::control::{Block, Order, Side};
 use super::figures::{Figures, Series};
 use super::ours::{CallClient, OurClient};
 use super::pair::Pair;
-use super::plan::{Plan, Workload};
+use super::plan::{Plan, Transport, Workload};
 use super::raw::RawClient;
 use super::usage::Meter;
 use crate::failure::Failure;
@@ -31,7 +31,8 @@ enum Slot {
     Ours,
     /// The baseline once more: the control.
     RawAgain,
-    Bare,
+    /// The second baseline.
+    Second,
 }
 
 impl Slot {
@@ -39,7 +40,7 @@ impl Slot {
         match self {
             Self::RawFirst | Self::RawAgain => Side::Raw,
             Self::Ours => Side::Ours,
-            Self::Bare => Side::Bare,
+            Self::Second => Side::Second,
         }
     }
 }
@@ -54,7 +55,8 @@ pub(crate) struct Outcome {
     pub(crate) ours: Series,
     /// The baseline a second time in each round: the A/A control.
     pub(crate) control: Series,
-    pub(crate) bare: Option<Series>,
+    /// The second baseline, where there is one.
+    pub(crate) second: Option<Series>,
 }
 
 /// Both processes with all their connections.
@@ -74,14 +76,15 @@ pub(crate) fn run(plan: Plan, mut progress: impl FnMut(u32)) -> Result<Outcome, 
     let mut run = Run::connect(plan, cores)?;
     let ops = run.calibrate()?;
     let mut slots = vec![Slot::RawFirst, Slot::Ours, Slot::RawAgain];
-    slots.extend(plan.has_bare().then_some(Slot::Bare));
+    let has_second = plan.baselines().1.is_some();
+    slots.extend(has_second.then_some(Slot::Second));
     let mut outcome = Outcome {
         plan,
         ops,
         raw: Series::new(),
         ours: Series::new(),
         control: Series::new(),
-        bare: plan.has_bare().then(Series::new),
+        second: has_second.then(Series::new),
     };
     if !plan.is_idle() {
         // A whole round that is not counted, the same for all.
@@ -95,7 +98,7 @@ pub(crate) fn run(plan: Plan, mut progress: impl FnMut(u32)) -> Result<Outcome, 
                 Slot::RawFirst => Some(&mut outcome.raw),
                 Slot::Ours => Some(&mut outcome.ours),
                 Slot::RawAgain => Some(&mut outcome.control),
-                Slot::Bare => outcome.bare.as_mut(),
+                Slot::Second => outcome.second.as_mut(),
             };
             run.block(*slot, ops, series)?;
         }
@@ -118,7 +121,7 @@ impl Run {
             clients: Vec::new(),
         };
         let mut sides = vec![Side::Raw, Side::Ours];
-        sides.extend(plan.has_bare().then_some(Side::Bare));
+        sides.extend(plan.baselines().1.map(|_| Side::Second));
         for side in sides {
             let (client, _) = meet(&mut run.pair, plan, side, plan.connections)?;
             run.clients.push((side, client));
@@ -195,7 +198,9 @@ impl Run {
             client.run(block.warm_up)?;
             let meter = Meter::start(client.counts());
             client.run(block.measured)?;
-            Ok(meter.stop(client.counts()))
+            let usage = meter.stop(client.counts());
+            client.settle()?;
+            Ok(usage)
         })();
         // If both sides failed, the child's word says more than "it hung up".
         let usage = match (done, self.pair.done()) {
@@ -221,25 +226,29 @@ type Met = (Box<dyn Client>, (u64, u64));
 fn meet(pair: &mut Pair, plan: Plan, side: Side, count: u32) -> Result<Met, Failure> {
     let address = pair.listen(side)?;
     pair.tell(&Order::Accept(side, count))?;
-    let client: Result<Box<dyn Client>, Failure> = match side {
-        Side::Ours if plan.is_calls() => {
-            CallClient::connect(plan, &address, count, true).map(|client| Box::new(client) as _)
+    let (baseline, tail) = (plan.baseline(side), plan.workload == Workload::CallTail);
+    let certificate = pair.certificate();
+    let client: Result<Box<dyn Client>, Failure> = match baseline {
+        Some(baseline) if !tail => {
+            RawClient::connect(plan, baseline, &address, count).map(|it| Box::new(it) as _)
         }
-        Side::Raw if plan.workload == Workload::CallTail => {
-            CallClient::connect(plan, &address, count, false).map(|client| Box::new(client) as _)
+        // Beside the tail stands the same without slow calls.
+        _ if plan.is_calls() => {
+            CallClient::connect(plan, certificate, &address, count, baseline.is_none())
+                .map(|it| Box::new(it) as _)
         }
-        Side::Ours => OurClient::connect(plan, &address, count).map(|client| Box::new(client) as _),
-        Side::Raw | Side::Bare => {
-            RawClient::connect(plan, side, &address, count).map(|client| Box::new(client) as _)
-        }
+        _ => OurClient::connect(plan, certificate, &address, count).map(|it| Box::new(it) as _),
     };
-    Ok((client?, pair.accepted()?))
+    let mut client = client?;
+    client.settle()?;
+    Ok((client, pair.accepted()?))
 }
 
 /// Resident bytes of a server per idle connection, ours and raw, each measured in a fresh process, so that
 /// memory freed by one can't hide the other's.
 fn resident(plan: Plan, cores: Cores) -> Result<Option<(f64, f64)>, Failure> {
-    let streams = plan.transport != super::plan::Transport::Udp;
+    // Behind datagram sockets there are no connections of the baseline's whose memory could be compared.
+    let streams = matches!(plan.transport, Transport::Tcp | Transport::Unix);
     if plan.workload.shape() != Workload::Connections || plan.held == 0 || !streams {
         return Ok(None);
     }

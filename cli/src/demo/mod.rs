@@ -148,6 +148,7 @@ fn plan(
         held: None,
         rate: None,
         rounds: Some(rounds),
+        mtu: None,
         ops: None,
         json: false,
     };

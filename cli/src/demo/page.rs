@@ -97,6 +97,8 @@ fn section(transport: Transport, shown: &[&Shown]) -> String {
         Transport::Tcp => "TCP",
         Transport::Unix => "Unix sockets",
         Transport::Udp => "UDP datagrams",
+        Transport::Rudp => "reliable UDP",
+        Transport::Quic => "QUIC",
     };
     let mut text = format!("<section><h2>{name}</h2>");
     for one in shown {
@@ -125,7 +127,7 @@ fn round_trips(name: &str, one: &Shown) -> String {
             latencies: &one.outcome.raw.latencies,
         },
     ];
-    if let Some(bare) = &one.outcome.bare {
+    if let Some(bare) = &one.outcome.second {
         layers.push(Layer {
             name: "raw, bare",
             class: "bare",

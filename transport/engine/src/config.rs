@@ -140,6 +140,7 @@ pub struct Config {
     pub(crate) stream: StreamConfig,
     pub(crate) rudp: Option<RudpConfig>,
     pub(crate) quic: quic::Settings,
+    pub(crate) datagram_bytes_max: Option<u32>,
     pub(crate) times: Times,
     pub(crate) socket: SocketOptions,
     pub(crate) mode: Mode,
@@ -221,6 +222,15 @@ impl Config {
     #[must_use]
     pub fn reliable_udp(mut self, config: RudpConfig) -> Self {
         self.rudp = Some(config);
+        self
+    }
+
+    /// Longest datagram of `rudp://` and `quic://` in bytes of UDP payload, for both at once: 1,472 keeps to Ethernet
+    /// over IPv4. Path MTU discovery ends there. Default: what `RudpConfig` and `QuicConfig` say, each for itself.
+    /// From 1,200 to 65,507.
+    #[must_use]
+    pub fn datagram_bytes_max(mut self, bytes: u32) -> Self {
+        self.datagram_bytes_max = Some(bytes);
         self
     }
 
@@ -332,15 +342,17 @@ impl Config {
             },
             ..RudpConfig::default()
         };
-        RudpConfig {
-            stream: self.stream.clone(),
-            ..self.rudp.clone().unwrap_or_else(usual)
+        let mut config = self.rudp.clone().unwrap_or_else(usual);
+        config.stream = self.stream.clone();
+        if let Some(bytes) = self.datagram_bytes_max {
+            config.datagram_bytes_max = bytes;
         }
+        config
     }
 
     /// What the endpoints of QUIC are made with.
     pub(crate) fn quic_settings(&self) -> quic::Settings {
-        quic::settled(&self.quic, &self.stream, &self.limits, self.seed)
+        quic::settled(self)
     }
 
     pub(crate) fn pools(&self) -> PoolsConfig {

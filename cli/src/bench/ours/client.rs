@@ -10,7 +10,10 @@ use super::super::contestant::Client;
 use super::super::load::{Calls, Flow};
 use super::super::plan::{Plan, Transport, Workload};
 use super::super::usage::Counts;
-use super::{Stall, TURN_BYTES, Watched, counts, engine, turn_until_over};
+use super::{
+    Connected, Stall, TURN_BYTES, Watched, counts, engine, settle, trusted, turn_until_over,
+};
+use crate::cert::Certificate;
 use crate::failure::Failure;
 
 /// Connections that are made at once: fewer than a listener's accept queue holds.
@@ -52,11 +55,16 @@ struct Calling {
 
 impl OurClient {
     /// Connects `count` times.
-    pub(crate) fn connect(plan: Plan, address: &Address, count: u32) -> Result<Self, Failure> {
+    pub(crate) fn connect(
+        plan: Plan,
+        certificate: Option<&Certificate>,
+        address: &Address,
+        count: u32,
+    ) -> Result<Self, Failure> {
         let calling = Calling {
             aim: Aim::Connections(0),
             calls: Calls::new(&plan),
-            flow: Flow::new(&plan),
+            flow: Flow::new(&plan, plan.transport == Transport::Udp),
             connections: Vec::new(),
             large: None,
             full: false,
@@ -65,7 +73,7 @@ impl OurClient {
         };
         let mut client = Self {
             plan,
-            engine: engine(&plan)?,
+            engine: engine(&plan, trusted(certificate)?)?,
             calling,
         };
         let (text, count) = (address.to_string(), count as usize);
@@ -123,6 +131,10 @@ impl Client for OurClient {
 
     fn latencies(&self) -> &Histogram<u64> {
         self.calling.calls.latencies()
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        settle(&mut self.engine, &mut self.calling, &self.plan)
     }
 
     fn counts(&self) -> Counts {
@@ -202,6 +214,12 @@ impl Handler for Calling {
                 what: "the ringway client",
             });
         }
+    }
+}
+
+impl Connected for Calling {
+    fn connections(&self) -> &[ConnectionId] {
+        &self.connections
     }
 }
 

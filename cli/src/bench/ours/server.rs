@@ -11,7 +11,10 @@ use super::super::contestant::Server;
 use super::super::load::Tally;
 use super::super::plan::{Plan, Transport};
 use super::super::usage::Counts;
-use super::{Stall, Watched, counts, engine, listen, turn_until_over};
+use super::{
+    Connected, Stall, Watched, counts, engine, let_leave, listen, settle, shown, turn_until_over,
+};
+use crate::cert::Certificate;
 use crate::failure::Failure;
 
 /// An engine that serves.
@@ -47,13 +50,13 @@ struct Serving {
 
 impl OurServer {
     /// Listens at an address of nobody else's.
-    pub(crate) fn listen(plan: Plan) -> Result<Self, Failure> {
-        let mut engine = engine(&plan)?;
+    pub(crate) fn listen(plan: Plan, certificate: Option<&Certificate>) -> Result<Self, Failure> {
+        let mut engine = engine(&plan, shown(certificate)?)?;
         let listener = listen(&mut engine, &plan, "ours")?;
         let serving = Serving {
             aim: Aim::Connections(0),
             echoed: 0,
-            tally: Tally::new(&plan),
+            tally: Tally::new(&plan, plan.transport == Transport::Udp),
             connections: Vec::new(),
             stall: Stall::default(),
             fault: None,
@@ -71,26 +74,13 @@ impl OurServer {
         turn_until_over(&mut self.engine, &mut self.serving, self.plan.policy)
     }
 
-    /// Lets large answers leave that the sockets did not take at once.
+    /// Lets answers leave that the sockets did not take at once. Over packets they are queued until the client has
+    /// them: that is waited for when all is over.
     fn let_answers_leave(&mut self) -> Result<(), Failure> {
-        let started = Instant::now();
-        for index in 0..self.serving.connections.len() {
-            let connection = self.serving.connections[index];
-            while self
-                .engine
-                .context()
-                .queued_bytes(connection)
-                .is_some_and(|queued| queued > 0)
-            {
-                self.engine.turn(&mut self.serving);
-                if started.elapsed() > super::STALL {
-                    return Err(Failure::Stalled {
-                        what: "the ringway server, sending,",
-                    });
-                }
-            }
+        if self.plan.transport.has_packets() {
+            return Ok(());
         }
-        Ok(())
+        let_leave(&mut self.engine, &mut self.serving)
     }
 }
 
@@ -129,6 +119,10 @@ impl Server for OurServer {
             }
             self.engine.wait(&mut self.serving, Some(left));
         }
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        settle(&mut self.engine, &mut self.serving, &self.plan)
     }
 
     fn counts(&self) -> Counts {
@@ -188,6 +182,12 @@ impl Handler for Serving {
                 what: "the ringway server",
             });
         }
+    }
+}
+
+impl Connected for Serving {
+    fn connections(&self) -> &[ConnectionId] {
+        &self.connections
     }
 }
 

@@ -3,12 +3,12 @@
 use hdrhistogram::Histogram;
 use ringway::Address;
 
+use super::super::baseline::Baseline;
 use super::super::contestant::Client;
-use super::super::control::Side;
 use super::super::load::{Calls, Flow};
-use super::super::plan::{Plan, Policy, Transport, Workload};
+use super::super::plan::{Plan, Policy, Workload};
 use super::super::usage::Counts;
-use super::frame::{Inbox, Outbox};
+use super::frame::{Framing, Inbox, Outbox};
 use super::link::{Datagram, Manner, Stream};
 use super::many::Many;
 use super::open;
@@ -29,6 +29,8 @@ enum Shape {
 #[derive(Debug)]
 pub(crate) struct RawClient {
     plan: Plan,
+    /// Of its messages, so many make one of the plan's.
+    pieces: u64,
     shape: Shape,
     calls: Calls,
     flow: Flow,
@@ -38,21 +40,21 @@ impl RawClient {
     /// Connects `count` times.
     pub(crate) fn connect(
         plan: Plan,
-        side: Side,
+        baseline: Baseline,
         address: &Address,
         count: u32,
     ) -> Result<Self, Failure> {
-        let framed = plan.transport != Transport::Udp;
+        let framing = Framing::new(&plan, baseline);
+        let (plan, pieces) = plan.in_pieces(baseline);
         let lead = plan.lead_bytes();
-        let (inbox, out) = (Inbox::new(plan.size as usize), Outbox::new(framed));
+        let (inbox, out) = (
+            Inbox::new(plan.size as usize, framing),
+            Outbox::new(framing),
+        );
         let blocking = plan.policy != Policy::Spin;
-        let bare = side == Side::Bare;
-        let manner = if bare {
-            Manner::Bare
-        } else {
-            Manner::LikeForLike { to_sender: false }
-        };
-        let shape = match (framed, plan.is_many()) {
+        let bare = baseline == Baseline::UdpBare;
+        let manner = Manner::of(baseline, false);
+        let shape = match (baseline.is_stream(), plan.is_many()) {
             (true, false) => {
                 let link = Stream::new(open::connect(address, blocking)?);
                 Shape::Stream(Single::new(link, inbox, out, blocking, lead))
@@ -85,9 +87,10 @@ impl RawClient {
         };
         Ok(Self {
             plan,
+            pieces,
             shape,
             calls: Calls::new(&plan),
-            flow: Flow::new(&plan),
+            flow: Flow::new(&plan, !baseline.is_stream()),
         })
     }
 }
@@ -97,6 +100,7 @@ impl Client for RawClient {
         let (calls, flow) = (&mut self.calls, &mut self.flow);
         let one_way = self.plan.is_one_way();
         let large = self.plan.workload.shape() == Workload::Bandwidth;
+        let target = target * self.pieces;
         match &mut self.shape {
             Shape::Stream(single) if large => single.flow_large(flow, target),
             Shape::Stream(single) if one_way => single.flow(flow, target),

@@ -7,6 +7,9 @@
 
 use std::io;
 
+use super::super::baseline::Baseline;
+use super::super::plan::Plan;
+
 /// Bytes of a header: `length: u32, kind: u8, flags: u8, tag: u16, word: u64`, little endian.
 pub(crate) const HEADER_BYTES: usize = 16;
 /// Frames are padded to multiples of it.
@@ -35,9 +38,39 @@ fn header(len: usize) -> [u8; HEADER_BYTES] {
     header
 }
 
+/// What stands around a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// A header in front, padding behind.
+    Stream,
+    /// A datagram is a message, behind so many bytes of no meaning.
+    Datagram { around: usize },
+}
+
+impl Framing {
+    /// That of a baseline of this plan.
+    pub(crate) fn new(plan: &Plan, baseline: Baseline) -> Self {
+        if baseline.is_stream() {
+            return Self::Stream;
+        }
+        let around = plan.around_bytes(baseline);
+        Self::Datagram { around }
+    }
+
+    /// Bytes in front of a body.
+    #[inline(always)]
+    const fn front(self) -> usize {
+        match self {
+            Self::Stream => HEADER_BYTES,
+            Self::Datagram { around } => around,
+        }
+    }
+}
+
 /// A receive buffer.
 #[derive(Debug)]
 pub(crate) struct Inbox {
+    framing: Framing,
     bytes: Vec<u8>,
     /// Where the aligned part of `bytes` begins.
     origin: usize,
@@ -50,11 +83,12 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// A buffer for bodies of up to `body_bytes_max`.
-    pub(crate) fn new(body_bytes_max: usize) -> Self {
+    pub(crate) fn new(body_bytes_max: usize, framing: Framing) -> Self {
         let capacity = START + frame_bytes(body_bytes_max).max(RECV_BYTES) + RECV_BYTES;
         let bytes = vec![0; capacity + 64];
         let origin = bytes.as_ptr().align_offset(64).min(63) + START;
         Self {
+            framing,
             bytes,
             origin,
             head: origin,
@@ -135,7 +169,7 @@ impl Inbox {
         }
         let from = self.head;
         self.head += len;
-        Some(&self.bytes[from..from + len])
+        self.bytes[from..from + len].get(self.framing.front()..)
     }
 
     /// Takes what is left of an unfinished frame, so that the buffer can serve another connection.
@@ -173,19 +207,19 @@ pub(crate) struct Outbox {
     end: usize,
     /// End of what has left.
     sent: usize,
-    framed: bool,
+    framing: Framing,
     /// For datagrams: size of each. All that are gathered have one size.
     segment: usize,
 }
 
 impl Outbox {
-    /// For frames on a stream, or for bare datagrams.
-    pub(crate) fn new(framed: bool) -> Self {
+    /// An empty one.
+    pub(crate) fn new(framing: Framing) -> Self {
         Self {
             bytes: vec![0; 2 * BATCH_BYTES],
             end: 0,
             sent: 0,
-            framed,
+            framing,
             segment: 0,
         }
     }
@@ -196,13 +230,10 @@ impl Outbox {
     /// makes one flatters whatever stands beside it.
     #[inline(always)]
     pub(crate) fn claim(&mut self, len: usize) -> &mut [u8] {
-        let from = if self.framed {
-            self.end + HEADER_BYTES
-        } else {
-            self.end
-        };
+        let framed = self.framing == Framing::Stream;
+        let from = self.end + self.framing.front();
         let end = from
-            + if self.framed {
+            + if framed {
                 len.next_multiple_of(FRAME_ALIGN)
             } else {
                 len
@@ -210,14 +241,18 @@ impl Outbox {
         if end > self.bytes.len() {
             self.bytes.resize(end, 0);
         }
-        if self.framed {
+        if framed {
             self.bytes[self.end..from].copy_from_slice(&header(len));
             if from + len < end {
                 self.bytes[from + len..end].fill(0);
             }
         } else {
-            debug_assert!(self.end == 0 || self.segment == len, "one size per burst");
-            self.segment = len;
+            let segment = from - self.end + len;
+            debug_assert!(
+                self.end == 0 || self.segment == segment,
+                "one size per burst"
+            );
+            self.segment = segment;
         }
         self.end = end;
         &mut self.bytes[from..from + len]
@@ -286,7 +321,7 @@ mod tests {
     }
 
     fn received(stream: &[u8], mut chunk: impl FnMut() -> usize) -> Vec<Vec<u8>> {
-        let (mut inbox, mut found, mut at) = (Inbox::new(200_000), Vec::new(), 0);
+        let (mut inbox, mut found, mut at) = (Inbox::new(200_000, Framing::Stream), Vec::new(), 0);
         while at < stream.len() {
             let room = inbox.room();
             assert!(!room.is_empty());
@@ -316,7 +351,7 @@ mod tests {
     #[test]
     fn frames_come_back_whole_however_the_stream_is_cut() {
         let bodies = bodies();
-        let mut out = Outbox::new(true);
+        let mut out = Outbox::new(Framing::Stream);
         bodies.iter().for_each(|body| out.push(body));
         let mut step = 0;
         let cuts: [&mut dyn FnMut() -> usize; 4] =
@@ -331,7 +366,7 @@ mod tests {
 
     #[test]
     fn small_frames_do_not_ask_for_more_than_a_receive_and_large_ones_for_no_more_than_needed() {
-        let mut inbox = Inbox::new(1 << 20);
+        let mut inbox = Inbox::new(1 << 20, Framing::Stream);
         assert_eq!(inbox.room().len(), RECV_BYTES);
         assert_eq!(
             inbox.room().as_ptr().align_offset(64),
@@ -347,7 +382,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused() {
         for (at, value) in [(4, 0), (4, 0x41), (3, 1)] {
-            let mut inbox = Inbox::new(64);
+            let mut inbox = Inbox::new(64, Framing::Stream);
             let mut bytes = header(64);
             bytes[at] = value;
             inbox.room()[..HEADER_BYTES].copy_from_slice(&bytes);
@@ -358,9 +393,9 @@ mod tests {
 
     #[test]
     fn an_unfinished_frame_moves_between_buffers() {
-        let mut out = Outbox::new(true);
+        let mut out = Outbox::new(Framing::Stream);
         out.push(b"one message");
-        let (mut inbox, bytes) = (Inbox::new(64), out.rest());
+        let (mut inbox, bytes) = (Inbox::new(64, Framing::Stream), out.rest());
         inbox.room()[..20].copy_from_slice(&bytes[..20]);
         inbox.filled(20);
         assert!(inbox.next_frame().unwrap().is_none());
@@ -375,15 +410,30 @@ mod tests {
 
     #[test]
     fn datagrams_have_no_header_and_the_last_may_be_short() {
-        let mut out = Outbox::new(false);
+        let bare = Framing::Datagram { around: 0 };
+        let mut out = Outbox::new(bare);
         out.push(b"abcd");
         out.push(b"efgh");
         assert_eq!((out.rest(), out.segment()), (&b"abcdefgh"[..], 4));
-        let mut inbox = Inbox::new(64);
+        let mut inbox = Inbox::new(64, bare);
         inbox.datagram_room()[..6].copy_from_slice(b"abcdef");
         inbox.datagrams_filled(6, 4);
         assert_eq!(inbox.next_segment(), Some(&b"abcd"[..]));
         assert_eq!(inbox.next_segment(), Some(&b"ef"[..]));
+        assert_eq!(inbox.next_segment(), None);
+    }
+
+    #[test]
+    fn bytes_around_a_datagram_are_sent_and_dropped() {
+        let framing = Framing::Datagram { around: 3 };
+        let (mut out, mut inbox) = (Outbox::new(framing), Inbox::new(64, framing));
+        out.push(b"abcd");
+        out.push(b"efgh");
+        assert_eq!((out.rest().len(), out.segment()), (14, 7));
+        inbox.datagram_room()[..14].copy_from_slice(out.rest());
+        inbox.datagrams_filled(14, 7);
+        assert_eq!(inbox.next_segment(), Some(&b"abcd"[..]));
+        assert_eq!(inbox.next_segment(), Some(&b"efgh"[..]));
         assert_eq!(inbox.next_segment(), None);
     }
 }

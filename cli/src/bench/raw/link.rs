@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use super::super::baseline::Baseline;
 use super::frame::{Inbox, Outbox};
 use super::sys::{self, Envelope};
 
@@ -98,8 +99,21 @@ impl Link for Stream {
 pub(crate) enum Manner {
     /// As ringway does: control messages, segmentation both ways. `to_sender` answers whoever sent last.
     LikeForLike { to_sender: bool },
+    /// The same, one datagram per call.
+    OneByOne { to_sender: bool },
     /// Connected, one datagram per call, no control messages: the least there is.
     Bare,
+}
+
+impl Manner {
+    /// The manner of a baseline over datagrams; `to_sender` for servers.
+    pub(crate) fn of(baseline: Baseline, to_sender: bool) -> Self {
+        match baseline {
+            Baseline::UdpBare => Self::Bare,
+            Baseline::UdpOneByOne => Self::OneByOne { to_sender },
+            _ => Self::LikeForLike { to_sender },
+        }
+    }
 }
 
 /// A datagram socket.
@@ -133,7 +147,7 @@ impl Link for Datagram {
         let room = inbox.datagram_room();
         let received = match self.manner {
             Manner::Bare => sys::recv(self.fd.as_fd(), room).map(|len| (len, len)),
-            Manner::LikeForLike { to_sender } => self
+            Manner::LikeForLike { to_sender } | Manner::OneByOne { to_sender } => self
                 .envelope
                 .recv(self.fd.as_fd(), room, to_sender)
                 .map(|arrival| {
@@ -159,7 +173,7 @@ impl Link for Datagram {
     fn push(&mut self, out: &mut Outbox) -> io::Result<bool> {
         let segment = out.segment().max(1);
         let most = match self.manner {
-            Manner::Bare => 1,
+            Manner::Bare | Manner::OneByOne { .. } => 1,
             Manner::LikeForLike { .. } => SEGMENTS_MAX.min(SEGMENTED_BYTES_MAX / segment).max(1),
         };
         while !out.rest().is_empty() {
@@ -167,7 +181,7 @@ impl Link for Datagram {
             let burst = &rest[..rest.len().min(most * segment)];
             let sent = match self.manner {
                 Manner::Bare => sys::send(self.fd.as_fd(), burst),
-                Manner::LikeForLike { to_sender } => {
+                Manner::LikeForLike { to_sender } | Manner::OneByOne { to_sender } => {
                     let many = burst.len() > segment;
                     let note = many.then(|| u16::try_from(segment).unwrap_or(u16::MAX));
                     self.envelope.send(self.fd.as_fd(), burst, note, to_sender)

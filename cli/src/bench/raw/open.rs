@@ -9,9 +9,13 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use ringway::Address;
 
 use super::super::STALL;
-use super::super::plan::{Plan, Transport};
+use super::super::baseline::Baseline;
+use super::super::plan::Plan;
 use super::sys;
 use crate::failure::Failure;
+
+/// Longest segment that `TCP_MAXSEG` takes.
+const SEGMENT_MAX: i32 = 32_767;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -24,13 +28,17 @@ pub(crate) enum Listening {
 
 impl Listening {
     /// Listens on loopback at a port, or in the abstract namespace at a name, of nobody else's.
-    pub(crate) fn open(plan: &Plan, name: &str) -> Result<Self, Failure> {
-        let opened = match plan.transport {
-            Transport::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(Self::Tcp),
-            Transport::Unix => UnixAddr::from_abstract_name(name)
+    pub(crate) fn open(plan: &Plan, baseline: Baseline, name: &str) -> Result<Self, Failure> {
+        let opened = match baseline {
+            Baseline::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .and_then(|listener| limit_segments(listener, plan))
+                .map(Self::Tcp),
+            Baseline::Unix => UnixAddr::from_abstract_name(name)
                 .and_then(|address| UnixListener::bind_addr(&address))
                 .map(|listener| Self::Unix(listener, name.to_owned())),
-            Transport::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map(Self::Udp),
+            Baseline::Udp | Baseline::UdpOneByOne | Baseline::UdpBare => {
+                UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map(Self::Udp)
+            }
         };
         opened.map_err(Failure::system("raw listener"))
     }
@@ -79,6 +87,20 @@ pub(crate) fn connect_udp(
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(address)?;
     udp(socket, plan, blocking, bare)
+}
+
+/// Where a run caps its packets, the segments of TCP are capped alike, in both directions of all connections.
+fn limit_segments(listener: TcpListener, plan: &Plan) -> io::Result<TcpListener> {
+    /// Headers of IPv4 and TCP; the kernel takes its time stamps off by itself.
+    const IP_TCP_BYTES: u32 = 40;
+    if let Some(mtu) = plan.mtu {
+        let bytes = i32::try_from(mtu - IP_TCP_BYTES).unwrap_or(i32::MAX);
+        // Longer ones are those of loopback, which nobody caps.
+        if bytes <= SEGMENT_MAX {
+            sys::set_option(listener.as_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes)?;
+        }
+    }
+    Ok(listener)
 }
 
 fn tcp(stream: TcpStream, blocking: bool) -> io::Result<OwnedFd> {

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use ringway::Address;
 
+use super::super::baseline::Baseline;
 use super::super::contestant::Server;
-use super::super::control::Side;
 use super::super::load::Tally;
 use super::super::plan::{Plan, Policy};
 use super::super::usage::Counts;
-use super::frame::{Inbox, Outbox};
+use super::frame::{Framing, Inbox, Outbox};
 use super::link::{Datagram, Manner, Stream};
 use super::many::Many;
 use super::open::{self, Listening};
@@ -34,7 +34,10 @@ enum Shape {
 #[derive(Debug)]
 pub(crate) struct RawServer {
     plan: Plan,
-    side: Side,
+    baseline: Baseline,
+    framing: Framing,
+    /// Of its messages, so many make one of the plan's.
+    pieces: u64,
     listening: Listening,
     shape: Shape,
     tally: Tally,
@@ -42,20 +45,24 @@ pub(crate) struct RawServer {
 
 impl RawServer {
     /// Opens a listener, or binds a datagram socket.
-    pub(crate) fn listen(plan: Plan, side: Side) -> Result<Self, Failure> {
+    pub(crate) fn listen(plan: Plan, baseline: Baseline) -> Result<Self, Failure> {
         let name = format!("ringway-raw-{}", std::process::id());
-        let listening = Listening::open(&plan, &name)?;
+        let listening = Listening::open(&plan, baseline, &name)?;
+        let framing = Framing::new(&plan, baseline);
+        let (plan, pieces) = plan.in_pieces(baseline);
         Ok(Self {
             plan,
-            side,
+            baseline,
+            framing,
+            pieces,
             listening,
             shape: Shape::Nobody,
-            tally: Tally::new(&plan),
+            tally: Tally::new(&plan, !baseline.is_stream()),
         })
     }
 
     fn accept_streams(&mut self, count: u32) -> Result<(), Failure> {
-        let (inbox, out) = (self.inbox(), Outbox::new(true));
+        let (inbox, out) = (self.inbox(), Outbox::new(self.framing));
         let (blocking, lead) = (self.is_blocking(), self.plan.lead_bytes());
         if !self.plan.is_many() {
             let fd = self
@@ -79,19 +86,15 @@ impl RawServer {
 
     fn accept_datagrams(&mut self, socket: UdpSocket) -> Result<(), Failure> {
         let what = "raw server, datagram socket";
-        let (inbox, out) = (self.inbox(), Outbox::new(false));
-        let bare = self.side == Side::Bare;
+        let (inbox, out) = (self.inbox(), Outbox::new(self.framing));
+        let bare = self.baseline == Baseline::UdpBare;
         if bare {
             // The client's first datagram tells who it is.
             socket.set_nonblocking(false).map_err(failed(what))?;
             let (_, peer) = socket.recv_from(&mut [0; 16]).map_err(failed(what))?;
             socket.connect(peer).map_err(failed(what))?;
         }
-        let manner = if bare {
-            Manner::Bare
-        } else {
-            Manner::LikeForLike { to_sender: true }
-        };
+        let manner = Manner::of(self.baseline, true);
         let (blocking, lead) = (self.is_blocking(), self.plan.lead_bytes());
         let watched = self.plan.is_idle();
         let fd = open::udp(socket, &self.plan, blocking && !watched, bare).map_err(failed(what))?;
@@ -107,7 +110,10 @@ impl RawServer {
     }
 
     fn inbox(&self) -> Inbox {
-        Inbox::new(self.plan.lead_bytes() + self.plan.size as usize)
+        Inbox::new(
+            self.plan.lead_bytes() + self.plan.size as usize,
+            self.framing,
+        )
     }
 
     fn is_blocking(&self) -> bool {
@@ -134,6 +140,7 @@ impl Server for RawServer {
 
     fn run(&mut self, target: u64) -> Result<(), Failure> {
         let one_way = self.plan.is_one_way();
+        let target = target * self.pieces;
         match &mut self.shape {
             Shape::Stream(single) if one_way => single.sink(&mut self.tally, target),
             Shape::Datagram(single) if one_way => single.sink(&mut self.tally, target),

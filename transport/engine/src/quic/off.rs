@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use ringway_buf::Pools;
-use ringway_proto::StreamConfig;
 use ringway_proto::packet::PacketEndpoint;
 
-use crate::{Limits, OpenError};
+use crate::{Config, OpenError};
 
 const MISSING: OpenError = OpenError::NotConfigured {
     fix: "this build has no QUIC; enable the cargo feature `quic`",
@@ -15,7 +14,7 @@ const MISSING: OpenError = OpenError::NotConfigured {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Settings;
 
-pub(crate) fn settled(_: &Settings, _: &StreamConfig, _: &Limits, _: Option<u64>) -> Settings {
+pub(crate) fn settled(_: &Config) -> Settings {
     Settings
 }
 

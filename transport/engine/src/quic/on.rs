@@ -3,11 +3,10 @@
 use std::rc::Rc;
 
 use ringway_buf::Pools;
-use ringway_proto::StreamConfig;
 use ringway_proto::packet::PacketEndpoint;
 use ringway_quic::{QuicConfig, QuicConfigError, QuicEndpoint, TlsConfig};
 
-use crate::{Config, Limits, OpenError};
+use crate::{Config, OpenError};
 
 /// What endpoints are made with; nothing until the user gave certificates or trust.
 #[derive(Clone, Debug, Default)]
@@ -43,21 +42,22 @@ impl Config {
 }
 
 /// The user's settings with those of the engine.
-pub(crate) fn settled(
-    given: &Settings,
-    stream: &StreamConfig,
-    limits: &Limits,
-    seed: Option<u64>,
-) -> Settings {
-    let config = given.config.clone().map(|config| QuicConfig {
-        stream: stream.clone(),
+pub(crate) fn settled(given: &Config) -> Settings {
+    let limits = &given.limits;
+    // What is too long for either transport has been refused before.
+    let longest = given
+        .datagram_bytes_max
+        .map(|bytes| u16::try_from(bytes).unwrap_or(u16::MAX));
+    let config = given.quic.config.clone().map(|config| QuicConfig {
+        stream: given.stream.clone(),
         sessions_max: config.sessions_max.min(limits.connections_max),
         handshakes_max: config.handshakes_max.min(limits.handshakes_max),
+        payload_bytes_max: longest.unwrap_or(config.payload_bytes_max),
         ..config
     });
     Settings {
         config,
-        seeded: seed.is_some(),
+        seeded: given.seed.is_some(),
     }
 }
 

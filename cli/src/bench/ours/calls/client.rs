@@ -10,9 +10,10 @@ use super::super::super::contestant::Client;
 use super::super::super::load::{Calls, Flow, OpenLoop};
 use super::super::super::plan::{Plan, Workload};
 use super::super::super::usage::Counts;
-use super::super::{STALL, counts};
+use super::super::{STALL, counts, settle_time, trusted};
 use super::service::{ECHO, INFO, SLEEP, STREAM, TAKE};
 use super::{engine, failed};
+use crate::cert::Certificate;
 use crate::failure::Failure;
 
 /// An engine that calls, turned by its inline channel.
@@ -38,13 +39,17 @@ impl CallClient {
     /// Connects `count` times and agrees on the methods. `slow`: one call of the open loop in a hundred is slow.
     pub(crate) fn connect(
         plan: Plan,
+        certificate: Option<&Certificate>,
         address: &Address,
         count: u32,
         slow: bool,
     ) -> Result<Self, Failure> {
         let text = address.to_string();
         let node = Node::clients_only(Clients::default());
-        let (mut engine, flow) = (engine(&plan)?, Flow::new(&plan));
+        let (mut engine, flow) = (
+            engine(&plan, trusted(certificate)?)?,
+            Flow::new(&plan, false),
+        );
         let large = match plan.workload {
             Workload::CallBandwidth => Some(shared(&mut engine, flow.body())?),
             _ => None,
@@ -229,6 +234,14 @@ impl Client for CallClient {
             Workload::CallTail => self.open_loop.latencies(),
             _ => self.calls.latencies(),
         }
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        let started = std::time::Instant::now();
+        while settle_time(&self.plan).is_some_and(|time| started.elapsed() < time) {
+            self.channel.turn(Some(core::time::Duration::ZERO));
+        }
+        Ok(())
     }
 
     fn counts(&self) -> Counts {

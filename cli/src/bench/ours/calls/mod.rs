@@ -4,8 +4,8 @@ mod client;
 mod server;
 mod service;
 
-use ringway::Engine;
 use ringway::rpc::{Status, feature};
+use ringway::{Engine, TlsConfig};
 
 use super::super::plan::Plan;
 use crate::failure::Failure;
@@ -14,8 +14,8 @@ pub(crate) use client::CallClient;
 pub(crate) use server::CallServer;
 
 /// An engine that speaks calls, with the driver that the plan names or none.
-fn engine(plan: &Plan) -> Result<Engine, Failure> {
-    super::build(plan, super::config(plan).features(feature::RPC))
+fn engine(plan: &Plan, tls: Option<TlsConfig>) -> Result<Engine, Failure> {
+    super::build(plan, super::config(plan, tls).features(feature::RPC))
 }
 
 fn failed(status: Status) -> Failure {

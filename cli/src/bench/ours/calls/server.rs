@@ -12,9 +12,12 @@ use ringway::{
 use super::super::super::contestant::Server;
 use super::super::super::plan::{Plan, Workload};
 use super::super::super::usage::Counts;
-use super::super::{Stall, Watched, counts, listen, turn_until_over};
+use super::super::{
+    Connected, Stall, Watched, counts, let_leave, listen, settle, shown, turn_until_over,
+};
 use super::engine;
 use super::service::{Echo, WORKERS};
+use crate::cert::Certificate;
 use crate::failure::Failure;
 
 /// An engine that answers calls.
@@ -39,8 +42,12 @@ struct Answering {
 
 impl CallServer {
     /// Listens at an address of nobody else's; `name` tells several servers of one process apart.
-    pub(crate) fn listen(plan: Plan, name: &str) -> Result<Self, Failure> {
-        let mut engine = engine(&plan)?;
+    pub(crate) fn listen(
+        plan: Plan,
+        certificate: Option<&Certificate>,
+        name: &str,
+    ) -> Result<Self, Failure> {
+        let mut engine = engine(&plan, shown(certificate)?)?;
         let listener = listen(&mut engine, &plan, name)?;
         let echo = Echo::new(&plan);
         let workers = match plan.workload {
@@ -76,26 +83,13 @@ impl CallServer {
         self.let_answers_leave()
     }
 
-    /// Lets answers leave that the sockets did not take at once.
+    /// Lets answers leave that the sockets did not take at once. Over packets they are queued until the client has
+    /// them: that is waited for when all is over.
     fn let_answers_leave(&mut self) -> Result<(), Failure> {
-        let started = Instant::now();
-        for index in 0..self.answering.connections.len() {
-            let connection = self.answering.connections[index];
-            while self
-                .engine
-                .context()
-                .queued_bytes(connection)
-                .is_some_and(|queued| queued > 0)
-            {
-                self.engine.turn(&mut self.answering);
-                if started.elapsed() > super::super::STALL {
-                    return Err(Failure::Stalled {
-                        what: "the ringway server, sending,",
-                    });
-                }
-            }
+        if self.plan.transport.has_packets() {
+            return Ok(());
         }
-        Ok(())
+        let_leave(&mut self.engine, &mut self.answering)
     }
 }
 
@@ -123,6 +117,10 @@ impl Server for CallServer {
             }
             self.engine.wait(&mut self.answering, Some(left));
         }
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        settle(&mut self.engine, &mut self.answering, &self.plan)
     }
 
     fn counts(&self) -> Counts {
@@ -192,6 +190,12 @@ impl Handler for Answering {
 
     fn accept(&mut self, listener: ListenerId, peer: Option<&Address>) -> bool {
         self.node.accept(listener, peer)
+    }
+}
+
+impl Connected for Answering {
+    fn connections(&self) -> &[ConnectionId] {
+        &self.connections
     }
 }
 
