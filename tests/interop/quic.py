@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""Another implementation of QUIC (aioquic) talks to ringway's endpoint, as docs/wire/quic.md says.
+"""Other implementations of QUIC talk to ringway's endpoint, as docs/wire/quic.md says.
 
 Usage: quic.py ECHO_PROGRAM RINGWAY_COMMAND
 
-Checked: handshake with a certificate that is verified, hello, ordered messages of many lengths, unordered ones on
-streams of their own, datagrams, key update, a change of the connection id, Retry, a foreign ALPN, a certificate that is not
-trusted, and the announced end.
+Checked with aioquic: handshake with a certificate that is verified, hello, ordered messages of many lengths, unordered
+ones on streams of their own, datagrams, key update, a change of the connection id, Retry, a foreign ALPN, a certificate that
+is not trusted, and the announced end.
+
+Checked with ngtcp2 (the program gtlsclient, Debian: ngtcp2-client), losing packets both ways: handshake, Retry, key update, a
+changed port as behind a NAT. It speaks HTTP/3 only, so its request is no ringway hello: it has to be refused with the
+close code of a malformed one.
 """
 
 import asyncio
 import contextlib
 import os
+import shutil
 import ssl
 import struct
 import subprocess
@@ -30,6 +35,8 @@ MAGIC = bytes.fromhex("9D524E47570D0A1A")
 HEADER = struct.Struct("<IBBHQ")
 MESSAGE, GOAWAY, FINAL = 0x40, 3, 2
 ORDERED, UNORDERED, UNRELIABLE = 1, 2, 3
+# A close of the application, `CloseCode::Malformed`, as ngtcp2 shows it.
+MALFORMED = "CONNECTION_CLOSE(0x1d) error_code=(unknown)(0xa)"
 
 
 def hello():
@@ -163,6 +170,21 @@ async def refused(address, ca, alpn, what):
     raise AssertionError(f"{what} got in")
 
 
+def ngtcp2(address, retry):
+    """Handshake, key update and a new port in the first second; only then the request leaves."""
+    host, port = address.split(":")
+    line = ["gtlsclient", "--no-quic-dump", "--timeout=20s", "--tx-loss=0.03", "--rx-loss=0.03"]
+    line += ["--key-update=300ms", "--change-local-addr=600ms", "--nat-rebinding", "--delay-stream=900ms"]
+    line += [host, port, "https://localhost/"]
+    said = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    said = said.stdout + said.stderr
+    wanted = ["handshake has been confirmed", "key update confirmed", "Local address is now"]
+    wanted += [MALFORMED] + ["type=Retry"] * retry
+    for words in wanted:
+        assert words in said, f"ngtcp2 never said `{words}`:\n{said}"
+    print(f"ok: ngtcp2: handshake{', Retry' * retry}, key update, new port, refused request")
+
+
 @contextlib.contextmanager
 def server(program, folder, *words):
     files = [os.path.join(folder, name) for name in ("cert.pem", "key.pem")]
@@ -185,6 +207,11 @@ def main():
         with server(program, folder, "retry") as (address, ca):
             asyncio.run(talk(address, ca))
             print("ok: the same after a Retry")
+        if not shutil.which("gtlsclient"):
+            sys.exit("ngtcp2's client lacks: apt-get install ngtcp2-client")
+        for words in (["h3"], ["h3", "retry"]):
+            with server(program, folder, *words) as (address, _):
+                ngtcp2(address, "retry" in words)
 
 
 main()

@@ -1,7 +1,8 @@
 //! A QUIC echo server on a plain socket: everything that drives an endpoint, in one file, without an engine.
 //!
-//! `cargo run -p ringway-quic --example echo -- CERT.pem KEY.pem [retry]`, made by `ringway cert`. Prints its address and
-//! echoes every message the way it came; the tests in `tests/interop` talk to it with other implementations of QUIC.
+//! `cargo run -p ringway-quic --example echo -- CERT.pem KEY.pem [retry] [h3]`, made by `ringway cert`. Prints its address
+//! and echoes every message the way it came; the tests in `tests/interop` talk to it with other implementations of QUIC.
+//! `retry` demands a proof of address of everybody, `h3` agrees to that protocol's name, though it speaks only ringway's.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -58,8 +59,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("give a certificate and a key: ringway cert makes them".into());
     };
     let identity = Identity::from_files(chain, key)?;
-    let mut config = QuicConfig::new(TlsConfig::builder().identity(identity).build()?);
-    if arguments.get(3).is_some_and(|word| word == "retry") {
+    let is_asked = |wish: &str| arguments.iter().skip(3).any(|word| word == wish);
+    let mut tls = TlsConfig::builder().identity(identity);
+    if is_asked("h3") {
+        tls = tls.alpn(["h3"]);
+    }
+    let mut config = QuicConfig::new(tls.build()?);
+    if is_asked("retry") {
         config.address_proof = AddressProof::Always;
     }
     let pools = Rc::new(Pools::new(PoolsConfig::default()));
