@@ -99,7 +99,7 @@ impl Side {
     }
 
     fn take(&mut self, peer: SocketAddr, segment_bytes: usize, bytes: &[u8], now: Instant) {
-        let meta = PacketMeta { peer, segment_bytes, ecn: 0 };
+        let meta = PacketMeta { peer, segment_bytes, ecn: 0, local: None };
         self.endpoint.handle_datagrams(&meta, bytes, now);
         self.listen();
     }

@@ -577,6 +577,7 @@ impl World {
             peer: from,
             segment_bytes: segment,
             ecn,
+            local: None,
         };
         node.endpoint.handle_datagrams(&meta, &batch, now);
         self.events(index, &batch);

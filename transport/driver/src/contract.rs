@@ -152,6 +152,10 @@ pub struct Burst {
     pub count: u32,
     /// Where to; `None` on a connected socket.
     pub peer: Option<std::net::SocketAddr>,
+    /// The local address to leave from, of the family of `peer`; `None` leaves the choice to the route.
+    pub source: Option<std::net::IpAddr>,
+    /// ECN bits of the IP headers, 0 to 3; `None` means those of the socket.
+    pub ecn: Option<u8>,
 }
 
 /// Why a socket could not be opened. Each variant's text names cause and fix.

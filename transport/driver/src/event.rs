@@ -36,6 +36,8 @@ pub struct DatagramMeta {
     pub segment_bytes: u32,
     /// ECN bits of the IP header (0 to 3), 0 when not asked for.
     pub ecn: u8,
+    /// The address of ours that they were sent to; known of sockets that are bound to all addresses.
+    pub local: Option<std::net::IpAddr>,
     /// The datagram was longer than the buffer and lost its end; it must not be delivered.
     pub truncated: bool,
 }

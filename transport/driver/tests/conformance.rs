@@ -74,6 +74,8 @@ macro_rules! conformance {
                 a_burst_beyond_one_send_is_split,
                 an_empty_datagram_arrives,
                 ecn_bits_are_set_and_reported,
+                a_burst_has_ecn_bits_of_its_own,
+                an_answer_leaves_from_the_address_that_was_asked,
                 a_datagram_too_long_is_an_event_and_not_sent,
                 a_refused_datagram_is_not_fatal,
                 many_peers_reach_one_socket,

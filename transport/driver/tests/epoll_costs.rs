@@ -125,6 +125,8 @@ impl End {
                 segment_bytes: 64,
                 count: 1,
                 peer: None,
+                source: None,
+                ecn: None,
             },
         );
         self.driver.flush(&mut self.tally);

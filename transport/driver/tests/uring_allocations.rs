@@ -238,6 +238,8 @@ fn datagrams_allocate_nothing() {
                         segment_bytes: 100,
                         count,
                         peer,
+                        source: None,
+                        ecn: None,
                     },
                 );
             }

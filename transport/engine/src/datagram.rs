@@ -107,6 +107,8 @@ impl Datagrams {
                 segment_bytes,
                 count: 0,
                 peer,
+                source: None,
+                ecn: None,
             });
         }
         let burst = self.bursts.back_mut()?;

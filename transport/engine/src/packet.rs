@@ -12,7 +12,7 @@ use ringway_buf::{Id, Instant, Pools, RecvBuffer};
 use ringway_driver::{Address, Burst, Close, Driver, ListenOptions, SocketId};
 use ringway_proto::CloseCode;
 use ringway_proto::packet::{
-    ConnectRefusal, Delivery, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
+    ConnectRefusal, Delivery, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
 };
 use ringway_proto::rudp;
 
@@ -156,6 +156,7 @@ struct Lender<'a, D> {
     is_connected: bool,
     in_driver: &'a mut usize,
     lent: Option<(ringway_buf::Lease, SocketAddr)>,
+    marks: Marks,
     lacks_memory: bool,
 }
 
@@ -177,7 +178,12 @@ impl<D: Driver> TransmitSink for Lender<'_, D> {
         lease.reset(0);
         lease.append(bytes)?;
         let (lease, _) = self.lent.insert((lease, peer));
+        self.marks = Marks::default();
         Some(lease.bytes_mut())
+    }
+
+    fn mark(&mut self, marks: Marks) {
+        self.marks = marks;
     }
 
     fn commit(&mut self, bytes: usize, segment_bytes: usize) {
@@ -191,6 +197,9 @@ impl<D: Driver> TransmitSink for Lender<'_, D> {
             segment_bytes: u32::try_from(segment_bytes).unwrap_or(u32::MAX),
             count: u32::try_from(bytes.div_ceil(segment_bytes.max(1))).unwrap_or(u32::MAX),
             peer: (!self.is_connected).then_some(peer),
+            // A connected socket has one address.
+            source: self.marks.source.filter(|_| !self.is_connected),
+            ecn: self.marks.ecn,
         };
         self.driver.send_to(self.socket, burst);
     }
@@ -520,6 +529,7 @@ impl Hub {
                 is_connected: endpoint.outgoing.is_some(),
                 in_driver: &mut endpoint.in_driver,
                 lent: None,
+                marks: Marks::default(),
                 lacks_memory: false,
             };
             for _ in 0..LAST_WORDS_MAX {
@@ -554,6 +564,7 @@ impl Hub {
                 is_connected: endpoint.outgoing.is_some(),
                 in_driver: &mut endpoint.in_driver,
                 lent: None,
+                marks: Marks::default(),
                 lacks_memory: false,
             };
             more = endpoint.machine.poll_transmit(&mut lender, now);

@@ -53,6 +53,7 @@ pub(crate) fn datagrams<H: Handler>(
         peer: meta.peer,
         segment_bytes: meta.segment_bytes as usize,
         ecn: meta.ecn,
+        local: meta.local,
     };
     endpoint
         .machine

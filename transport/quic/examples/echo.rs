@@ -90,6 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     peer,
                     segment_bytes: len,
                     ecn: 0,
+                    local: None,
                 };
                 endpoint.handle_datagrams(&meta, &received[..len], Instant::monotonic());
             }

@@ -140,7 +140,13 @@ impl Net {
     }
 
     /// Sends one datagram.
-    pub(crate) fn send_datagram(&mut self, id: Id, to: Option<SocketAddr>, payload: &[u8]) -> Sent {
+    pub(crate) fn send_datagram(
+        &mut self,
+        id: Id,
+        to: Option<SocketAddr>,
+        payload: &[u8],
+        ecn: Option<u8>,
+    ) -> Sent {
         let now = self.clock.now();
         let way = self.config.datagram;
         let faults = self.config.faults.datagram;
@@ -171,7 +177,7 @@ impl Net {
             self.counts.add(fault);
             return Sent::Left;
         }
-        let mut ecn = if mailbox.ecn { ECN_CAPABLE } else { 0 };
+        let mut ecn = ecn.unwrap_or(if mailbox.ecn { ECN_CAPABLE } else { 0 });
         let full = way.ecn_threshold_bytes > 0 && waiting >= u64::from(way.ecn_threshold_bytes);
         if ecn != 0 && (full || link.mark.hits(faults.ecn_mark)) {
             self.counts.add(Fault::EcnMark);
@@ -268,6 +274,7 @@ impl Net {
             peer: first.from,
             segment_bytes: u32::try_from(segment).unwrap_or(u32::MAX),
             ecn: if asked_for_ecn { first.ecn } else { 0 },
+            local: None,
             truncated,
         };
         keep(&mut self.spare_payloads, first.payload);

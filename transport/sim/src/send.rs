@@ -133,10 +133,11 @@ impl DatagramSocket {
         for _ in 0..burst.count {
             let (payload, behind) = left.split_at(segment.min(left.len()));
             left = behind;
-            let sent = hands
-                .net
-                .net_mut()
-                .send_datagram(self.mailbox, burst.peer, payload);
+            let sent =
+                hands
+                    .net
+                    .net_mut()
+                    .send_datagram(self.mailbox, burst.peer, payload, burst.ecn);
             match sent {
                 Sent::Left => hands.stats.datagrams_out += 1,
                 Sent::Dropped => hands.stats.datagrams_dropped += 1,

@@ -7,22 +7,30 @@
 //! header dangerous is only its use: the pointers in it are valid as long as message and payload stay.
 
 use std::mem::offset_of;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::name::{NAME_BYTES, Name, ip_of};
 
 /// Size of a control message's header, padded as `CMSG_ALIGN` does.
 const HEADER_BYTES: usize = align(size_of::<libc::cmsghdr>());
-/// Room for what a receive may bring: `UDP_GRO`, `IP_TOS` and `IPV6_TCLASS`, and as much again to spare.
-pub const RECV_CONTROL_BYTES: usize = 128;
-/// Room for what a send may carry: `UDP_SEGMENT` and one of `IP_TOS` and `IPV6_TCLASS`.
-pub const SEND_CONTROL_BYTES: usize = 2 * (HEADER_BYTES + align(size_of::<i32>()));
+/// A control message that holds an integer.
+const INT_BYTES: usize = HEADER_BYTES + align(size_of::<i32>());
+/// The longer one of `IP_PKTINFO` and `IPV6_PKTINFO`.
+const INFO_BYTES: usize = HEADER_BYTES + align(size_of::<libc::in6_pktinfo>());
+/// Room for what a receive may bring: `UDP_GRO`, `IP_TOS` and `IPV6_TCLASS`, the local address, and some to spare.
+pub const RECV_CONTROL_BYTES: usize = 192;
+/// Room for what a send may carry: `UDP_SEGMENT`, `IP_TOS` or `IPV6_TCLASS`, and the local address or the other of both.
+pub const SEND_CONTROL_BYTES: usize = 2 * INT_BYTES + INFO_BYTES;
 
+/// Where the local address stands in `IP_PKTINFO`; in `IPV6_PKTINFO` it is the beginning.
+const V4_OFFSET: usize = 4;
 const LEVEL_OFFSET: usize = offset_of!(libc::cmsghdr, cmsg_level);
 const TYPE_OFFSET: usize = offset_of!(libc::cmsghdr, cmsg_type);
 
 const _: () = assert!(offset_of!(libc::cmsghdr, cmsg_len) == 0);
-const _: () = assert!(3 * (HEADER_BYTES + align(size_of::<i32>())) <= RECV_CONTROL_BYTES);
+const _: () = assert!(3 * INT_BYTES + 2 * INFO_BYTES <= RECV_CONTROL_BYTES);
+const _: () = assert!(offset_of!(libc::in_pktinfo, ipi_spec_dst) == V4_OFFSET);
+const _: () = assert!(offset_of!(libc::in6_pktinfo, ipi6_addr) == 0);
 
 #[expect(clippy::cast_possible_truncation, reason = "a constant of 112")]
 const NAME_LEN: libc::socklen_t = NAME_BYTES as libc::socklen_t;
@@ -41,6 +49,8 @@ pub struct Notes {
     pub segment_bytes: Option<u32>,
     /// ECN bits of the IP header, 0 to 3.
     pub ecn: u8,
+    /// The address of ours that they were sent to, if the socket was asked for it.
+    pub local: Option<IpAddr>,
 }
 
 /// Reads the control messages in `bytes`, as far as the kernel filled it. Malformed rest is ignored.
@@ -57,6 +67,14 @@ pub fn notes_of(bytes: &[u8]) -> Notes {
                 let class = int_of(data).or_else(|| data.first().copied().map(u32::from));
                 let [low, ..] = class.unwrap_or(0).to_le_bytes();
                 notes.ecn = low & ECN_MASK;
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let address = data.get(V4_OFFSET..).and_then(<[u8]>::first_chunk::<4>);
+                notes.local = address.map(|octets| Ipv4Addr::from(*octets).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let address = data.first_chunk::<16>();
+                notes.local = address.map(|octets| Ipv6Addr::from(*octets).into());
             }
             _ => {}
         }
@@ -132,6 +150,22 @@ impl SendControl {
         self.push(level, kind, &class);
     }
 
+    /// The address that this send leaves from, instead of the one that the route would choose.
+    pub fn source(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                let mut info = [0; size_of::<libc::in_pktinfo>()];
+                info[V4_OFFSET..V4_OFFSET + 4].copy_from_slice(&address.octets());
+                self.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            }
+            IpAddr::V6(address) => {
+                let mut info = [0; size_of::<libc::in6_pktinfo>()];
+                info[..16].copy_from_slice(&address.octets());
+                self.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+            }
+        }
+    }
+
     /// The control messages as the kernel reads them.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -144,7 +178,7 @@ impl SendControl {
         let end = at + align(len);
         assert!(
             end <= SEND_CONTROL_BYTES,
-            "a send has at most two control messages"
+            "a send has one control message of each kind"
         );
         let room = &mut self.bytes[at..end];
         room.fill(0);
@@ -160,6 +194,17 @@ impl Default for SendControl {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What a burst's IP headers shall hold, if not what the socket was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks {
+    /// ECN bits, 0 to 3.
+    pub ecn: Option<u8>,
+    /// They stand in a header of IPv6; `None`: whatever it is, which only a connected socket may say.
+    pub v6: Option<bool>,
+    /// The local address.
+    pub source: Option<IpAddr>,
 }
 
 /// Header, destination, one piece of payload and control messages of a `sendmsg`.
@@ -183,7 +228,8 @@ impl SendMessage {
         }
     }
 
-    /// Fills the message in: `bytes` to `peer` (or the connected one), split into `segment_bytes` if given.
+    /// Fills the message in: `bytes` to `peer` (or the connected one), split into `segment_bytes` if given, with the
+    /// marks of its burst.
     ///
     /// The header's pointers lead into `self` and `bytes`: both must stay where they are while it is used.
     #[inline]
@@ -192,10 +238,22 @@ impl SendMessage {
         peer: Option<SocketAddr>,
         bytes: &[u8],
         segment_bytes: Option<u16>,
+        marks: Marks,
     ) -> *const libc::msghdr {
         self.control.clear();
         if let Some(segment_bytes) = segment_bytes {
             self.control.segment(segment_bytes);
+        }
+        if let Some(ecn) = marks.ecn {
+            // A kernel skips what is meant for the other family.
+            for v6 in [false, true] {
+                if marks.v6.is_none_or(|known| known == v6) {
+                    self.control.ecn(ecn, v6);
+                }
+            }
+        }
+        if let Some(source) = marks.source {
+            self.control.source(source);
         }
         self.piece.iov_base = bytes.as_ptr().cast_mut().cast();
         self.piece.iov_len = bytes.len();
@@ -335,7 +393,8 @@ mod tests {
             notes_of(control.bytes()),
             Notes {
                 segment_bytes: Some(1200),
-                ecn: 3
+                ecn: 3,
+                local: None
             }
         );
         control.clear();
@@ -344,9 +403,19 @@ mod tests {
             notes_of(control.bytes()),
             Notes {
                 segment_bytes: None,
-                ecn: 1
+                ecn: 1,
+                local: None
             }
         );
+        for address in ["192.0.2.7", "2001:db8::7"] {
+            let address: IpAddr = address.parse().unwrap();
+            control.clear();
+            control.segment(1200);
+            control.ecn(2, address.is_ipv6());
+            control.source(address);
+            let notes = notes_of(control.bytes());
+            assert_eq!((notes.local, notes.ecn), (Some(address), 2));
+        }
     }
 
     #[test]

@@ -142,6 +142,10 @@ pub fn bind_udp(
         });
     };
     let fd = open_udp(address, *ip, &options.socket)?;
+    if ip.ip().is_unspecified() {
+        udp::tell_local(fd.as_fd(), ip.is_ipv6())
+            .map_err(|error| system("setsockopt on a udp socket", address, error))?;
+    }
     share_port(&fd, address, *ip, options)?;
     let failed = |error| system("bind", address, error);
     sys::bind(fd.as_fd(), &Name::from_ip(*ip)).map_err(failed)?;

@@ -27,6 +27,17 @@ const HEADERS_V6_BYTES: usize = 40 + 8;
 /// ECN-capable transport, ECT(0).
 const ECT_0: i32 = 2;
 
+/// Asks a socket that is bound to all addresses which of them a datagram was sent to: an answer has to leave from there.
+///
+/// # Errors
+/// What a kernel of the last ten years does not refuse.
+pub fn tell_local(fd: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if v6 {
+        return sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1);
+    }
+    sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+}
+
 /// Sets the options of a fresh datagram socket: no fragments, ECN set and reported if wanted, `UDP_GRO`.
 ///
 /// # Errors

@@ -217,6 +217,8 @@ pub(crate) fn stale_ids_are_ignored<D: Driver>(make: Make<D>) {
         segment_bytes: 0,
         count: 1,
         peer: None,
+        source: None,
+        ecn: None,
     };
     world.driver.send_to(client, burst);
     world.driver.read(client, true);

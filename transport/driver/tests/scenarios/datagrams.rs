@@ -1,6 +1,6 @@
 //! Datagrams: single and in bursts, their limits, and errors that are not fatal.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use ringway_driver::{
     Address, Burst, Close, CloseCause, Driver, Incoming, ListenOptions, SocketId, SocketOptions,
@@ -34,6 +34,19 @@ fn burst<D: Driver>(
     bytes: &[u8],
     segment_bytes: u32,
 ) {
+    marked(world, socket, peer, bytes, segment_bytes, None, None);
+}
+
+/// A burst whose IP headers hold what the caller says.
+fn marked<D: Driver>(
+    world: &mut World<D>,
+    socket: SocketId,
+    peer: Option<SocketAddr>,
+    bytes: &[u8],
+    segment_bytes: u32,
+    source: Option<IpAddr>,
+    ecn: Option<u8>,
+) {
     let mut lease = world.pools.lease(bytes.len().max(1)).unwrap();
     lease.append(bytes.len()).unwrap().copy_from_slice(bytes);
     let len = u32::try_from(bytes.len()).unwrap();
@@ -49,6 +62,8 @@ fn burst<D: Driver>(
             segment_bytes,
             count,
             peer,
+            source,
+            ecn,
         },
     );
 }
@@ -242,6 +257,60 @@ pub(crate) fn ecn_bits_are_set_and_reported<D: Driver>(make: Make<D>) {
         burst(&mut world, client, None, b"plain", 5);
         world.until("a datagram", |log| log.letters.len() == 2);
         assert_eq!(world.log.letters[1].meta.ecn, 0);
+    }
+}
+
+pub(crate) fn a_burst_has_ecn_bits_of_its_own<D: Driver>(make: Make<D>) {
+    for host in ["127.0.0.1", "[::1]"] {
+        let mut world = World::new(make);
+        let (server, address) = bind(&mut world, &format!("udp://{host}:0"));
+        let client = connect(&mut world, address);
+        let back = world.driver.local_address(client).unwrap();
+        let back = back.socket_addr();
+        // Alone, and in a burst that the kernel splits; connected, and not.
+        for (count, bits) in [(1, 0), (3, 1), (2, 3)] {
+            for (socket, peer) in [(client, None), (server, back)] {
+                let bytes = vec![bits; 4 * count];
+                world.log.letters.clear();
+                marked(&mut world, socket, peer, &bytes, 4, None, Some(bits));
+                world.until("all", |log| {
+                    log.letters.iter().map(|it| it.bytes.len()).sum::<usize>() == bytes.len()
+                });
+                assert!(world.log.letters.iter().all(|it| it.meta.ecn == bits));
+            }
+        }
+    }
+}
+
+pub(crate) fn an_answer_leaves_from_the_address_that_was_asked<D: Driver>(make: Make<D>) {
+    for (host, asked, local) in [
+        ("0.0.0.0", "127.0.0.9", "127.0.0.9"),
+        ("[::]", "[::1]", "::1"),
+        // IPv4 on a socket that speaks both.
+        ("[::]", "127.0.0.9", "::ffff:127.0.0.9"),
+    ] {
+        let mut world = World::new(make);
+        let (server, address) = bind(&mut world, &format!("udp://{host}:0"));
+        let asked: IpAddr = asked.trim_matches(['[', ']']).parse().unwrap();
+        let client = connect(&mut world, SocketAddr::new(asked, address.port()));
+        burst(&mut world, client, None, b"who is there?", 13);
+        world.until("the question", |log| !log.letters.is_empty());
+        let meta = world.log.letters[0].meta;
+        assert_eq!(meta.local, Some(local.parse().unwrap()));
+        // A connected socket hears nobody else. Three, because a burst takes another way through the driver.
+        marked(
+            &mut world,
+            server,
+            Some(meta.peer),
+            b"me me me ",
+            3,
+            meta.local,
+            None,
+        );
+        world.until("the answer", |log| {
+            let back = log.letters.iter().filter(|it| it.socket == client);
+            back.map(|it| it.bytes.len()).sum::<usize>() == 9
+        });
     }
 }
 

@@ -34,7 +34,7 @@
 //!   bounded. When memory lacks, a packet counts as lost; nothing is closed for it.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use ringway_buf::{Id, Instant, RecvBuffer, Slice};
@@ -55,6 +55,17 @@ pub struct PacketMeta {
     pub segment_bytes: usize,
     /// ECN bits of their IP headers, 0 to 3; 3 is "congestion experienced".
     pub ecn: u8,
+    /// The address of ours that they were sent to, where the socket has several.
+    pub local: Option<IpAddr>,
+}
+
+/// What the IP headers of sent datagrams shall hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The address of ours that they leave from: the one that the peer speaks to. `None`: the route decides.
+    pub source: Option<IpAddr>,
+    /// ECN bits, 0 to 3. `None`: those of the socket.
+    pub ecn: Option<u8>,
 }
 
 /// How a message travels.
@@ -337,6 +348,10 @@ pub trait TransmitSink {
     ///
     /// A second call drops what the first one lent without a [`commit`](Self::commit).
     fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]>;
+
+    /// What the IP headers of the datagrams that were lent last shall hold. Without a call, and with a sink that
+    /// knows nothing of it: what the socket and the route say.
+    fn mark(&mut self, _marks: Marks) {}
 
     /// The first `bytes` of the lent memory are datagrams of `segment_bytes` each; the last may be shorter.
     fn commit(&mut self, bytes: usize, segment_bytes: usize);

@@ -22,7 +22,7 @@ impl QuicEndpoint {
         if proof && incoming.may_retry() && !incoming.remote_address_validated() {
             let mut bytes = Vec::new();
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut bytes) {
-                self.responses.push(transmit.destination, bytes);
+                self.responses.push(&transmit, bytes);
             }
             return;
         }
@@ -50,7 +50,7 @@ impl QuicEndpoint {
             }
             Err(refused) => {
                 if let Some(transmit) = refused.response {
-                    self.responses.push(transmit.destination, bytes);
+                    self.responses.push(&transmit, bytes);
                 }
             }
         }
@@ -59,6 +59,6 @@ impl QuicEndpoint {
     fn refuse(&mut self, incoming: Incoming) {
         let mut bytes = Vec::new();
         let transmit = self.endpoint.refuse(incoming, &mut bytes);
-        self.responses.push(transmit.destination, bytes);
+        self.responses.push(&transmit, bytes);
     }
 }

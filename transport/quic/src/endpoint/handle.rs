@@ -23,9 +23,9 @@ impl QuicEndpoint {
             // datagram as what it holds, so that datagrams may not share one allocation.
             let datagram = BytesMut::from(datagram);
             let mut response = Vec::new();
-            let event = self
-                .endpoint
-                .handle(now, meta.peer, None, ecn, datagram, &mut response);
+            let event =
+                self.endpoint
+                    .handle(now, meta.peer, meta.local, ecn, datagram, &mut response);
             match event {
                 None => {}
                 Some(DatagramEvent::ConnectionEvent(handle, event)) => {
@@ -41,7 +41,7 @@ impl QuicEndpoint {
                 }
                 Some(DatagramEvent::NewConnection(incoming)) => self.on_incoming(incoming),
                 Some(DatagramEvent::Response(transmit)) => {
-                    self.responses.push(transmit.destination, response);
+                    self.responses.push(&transmit, response);
                 }
             }
         }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use quinn_proto::{EcnCodepoint, Transmit};
 use ringway_buf::copy_counted;
-use ringway_proto::packet::TransmitSink;
+use ringway_proto::packet::{Marks, TransmitSink};
 
 use super::QuicEndpoint;
 
@@ -19,12 +20,12 @@ const BURST_BYTES_MAX: usize = 65_000;
 
 /// Answers that belong to no session: Retry, refusals, version negotiation, resets.
 #[derive(Debug, Default)]
-pub(super) struct Responses(VecDeque<(SocketAddr, Vec<u8>)>);
+pub(super) struct Responses(VecDeque<(Way, Vec<u8>)>);
 
 impl Responses {
-    pub(super) fn push(&mut self, peer: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn push(&mut self, transmit: &Transmit, bytes: Vec<u8>) {
         if self.0.len() < RESPONSES_MAX && !bytes.is_empty() {
-            self.0.push_back((peer, bytes));
+            self.0.push_back((Way::of(transmit), bytes));
         }
     }
 
@@ -33,27 +34,46 @@ impl Responses {
     }
 }
 
+/// Where datagrams go, and how.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    peer: SocketAddr,
+    marks: Marks,
+}
+
+impl Way {
+    fn of(transmit: &Transmit) -> Self {
+        let ecn = match transmit.ecn {
+            // What the sockets of packet transports say unless the user wants no ECN: no word is needed.
+            Some(EcnCodepoint::Ect0) => None,
+            Some(other) => Some(other as u8),
+            // The path damages the marks.
+            None => Some(0),
+        };
+        let source = transmit.src_ip;
+        Self {
+            peer: transmit.destination,
+            marks: Marks { source, ecn },
+        }
+    }
+}
+
 /// Datagrams in the scratch memory that the sink has not taken yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
-    peer: SocketAddr,
+    way: Way,
     segment_bytes: usize,
     /// Where the rest begins.
     from: usize,
 }
 
 /// Hands `bytes` to the sink; returns how many it took.
-fn give(
-    sink: &mut dyn TransmitSink,
-    peer: SocketAddr,
-    segment_bytes: usize,
-    bytes: &[u8],
-) -> usize {
+fn give(sink: &mut dyn TransmitSink, way: Way, segment_bytes: usize, bytes: &[u8]) -> usize {
     let segment_bytes = segment_bytes.max(1);
     let mut taken = 0_usize;
     while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
         let count = rest.len().div_ceil(segment_bytes);
-        let Some(room) = sink.lend(peer, segment_bytes, count) else {
+        let Some(room) = sink.lend(way.peer, segment_bytes, count) else {
             break;
         };
         // Whole datagrams only: a lent piece may be shorter than asked for.
@@ -66,6 +86,7 @@ fn give(
         };
         // quinn-proto writes into vectors of its own only, so this copy is its price on the way down.
         copy_counted(room, source);
+        sink.mark(way.marks);
         sink.commit(part, segment_bytes);
         taken = taken.saturating_add(part);
     }
@@ -78,8 +99,8 @@ impl QuicEndpoint {
         if !self.give_held(sink) {
             return false;
         }
-        while let Some((peer, bytes)) = self.responses.0.front() {
-            if give(sink, *peer, bytes.len(), bytes) == 0 {
+        while let Some((way, bytes)) = self.responses.0.front() {
+            if give(sink, *way, bytes.len(), bytes) == 0 {
                 return false;
             }
             self.responses.0.pop_front();
@@ -123,7 +144,7 @@ impl QuicEndpoint {
             return false;
         };
         self.held = Some(Held {
-            peer: transmit.destination,
+            way: Way::of(&transmit),
             segment_bytes: transmit.segment_size.unwrap_or(transmit.size),
             from: 0,
         });
@@ -134,7 +155,7 @@ impl QuicEndpoint {
     fn give_held(&mut self, sink: &mut dyn TransmitSink) -> bool {
         let Some(held) = self.held else { return true };
         let rest = self.scratch.get(held.from..).unwrap_or_default();
-        let taken = give(sink, held.peer, held.segment_bytes, rest);
+        let taken = give(sink, held.way, held.segment_bytes, rest);
         if taken == rest.len() {
             self.held = None;
             return true;

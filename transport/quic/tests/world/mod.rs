@@ -384,6 +384,7 @@ impl World {
             peer: flight.from,
             segment_bytes: flight.bytes.len(),
             ecn: 2,
+            local: None,
         };
         let now = self.now;
         self.hosts[index]

@@ -363,6 +363,8 @@ impl<D: Driver> Host<D> {
                 segment_bytes,
                 count,
                 peer,
+                source: None,
+                ecn: None,
             },
         );
     }

@@ -313,6 +313,8 @@ impl Host {
             segment_bytes,
             count,
             peer: Some(target),
+            source: None,
+            ecn: None,
         };
         self.driver.send_to(self.mailbox, burst);
         true

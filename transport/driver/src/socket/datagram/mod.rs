@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use ringway_buf::{Pools, RecvBuffer};
 
-use super::cmsg::{RecvMessage, SendMessage, empty_header};
+use super::cmsg::{Marks, RecvMessage, SendMessage, empty_header};
 use super::sys;
 use super::udp::{PAYLOAD_BYTES_MAX, RECV_BYTES, SEGMENTS_MAX, is_fatal};
 use crate::{Burst, DatagramMeta, DriverStats};
@@ -142,6 +142,7 @@ impl RecvBatch {
                 peer,
                 segment_bytes,
                 ecn: notes.ecn,
+                local: notes.local,
                 truncated,
             },
         ))
@@ -269,7 +270,10 @@ impl SendBatch {
         ) else {
             return self.send_plain(fd, burst, from, stats);
         };
-        let header = self.message.prepare(burst.peer, bytes, Some(segment));
+        let marks = marks(burst);
+        let header = self
+            .message
+            .prepare(burst.peer, bytes, Some(segment), marks);
         let sent = retrying(stats, || {
             // SAFETY: the header leads to `self.message` and to the burst's lease, both borrowed here.
             unsafe { sys::send_message(fd, header, FLAGS) }
@@ -299,7 +303,7 @@ impl SendBatch {
         let count = burst.count.saturating_sub(from).clamp(1, SEGMENTS_MAX);
         if count == 1 {
             let bytes = datagrams(burst, from, 1).unwrap_or(&[]);
-            let header = self.message.prepare(burst.peer, bytes, None);
+            let header = self.message.prepare(burst.peer, bytes, None, marks(burst));
             let sent = retrying(stats, || {
                 // SAFETY: as in `send`.
                 unsafe { sys::send_message(fd, header, FLAGS) }
@@ -309,7 +313,7 @@ impl SendBatch {
                 Err(error) => failed(error, 1, stats),
             };
         }
-        self.message.prepare(burst.peer, &[], None);
+        self.message.prepare(burst.peer, &[], None, marks(burst));
         let template = self.message.header();
         let mut filled = 0;
         for (offset, (header, piece)) in
@@ -336,6 +340,21 @@ impl SendBatch {
 }
 
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// What the headers of a burst shall hold.
+#[inline]
+fn marks(burst: &Burst) -> Marks {
+    let is_v6 = |peer: SocketAddr| match peer {
+        SocketAddr::V4(_) => false,
+        // An IPv6 socket speaks to it with IPv4.
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().is_none(),
+    };
+    Marks {
+        ecn: burst.ecn,
+        v6: burst.peer.map(is_v6),
+        source: burst.source,
+    }
+}
 
 /// How many datagrams from number `from` on fit one GSO call.
 #[inline]

@@ -32,6 +32,8 @@ fn burst(pools: &Pools, count: u32) -> Burst {
         segment_bytes: 100,
         count,
         peer: None,
+        source: None,
+        ecn: None,
     }
 }
 
@@ -72,6 +74,8 @@ fn a_burst_that_is_too_long_does_not_cost_gso() {
         segment_bytes: 70_000,
         count: 2,
         peer: None,
+        source: None,
+        ecn: None,
     };
     let mut batch = SendBatch::new(true);
     assert!(matches!(
