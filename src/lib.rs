@@ -20,7 +20,7 @@ pub use ringway_engine::{
 
 #[cfg(feature = "quic")]
 pub use ringway_engine::{
-    AddressProof, DangerousTls, Identity, QuicConfig, QuicConfigError, Roots, TlsBuilder,
+    AddressProof, DangerousTls, Identity, Qlog, QuicConfig, QuicConfigError, Roots, TlsBuilder,
     TlsConfig, TlsError,
 };
 

@@ -171,6 +171,12 @@ pub(crate) struct Tls {
     /// Take any certificate of a server: whoever is on the path can read and change everything
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Append the keys of quic:// sessions to the file that SSLKEYLOGFILE names: who has it reads everything
+    #[arg(long)]
+    pub(crate) key_log: bool,
+    /// Trace quic:// sessions into this file, in the format qlog
+    #[arg(long, value_name = "PATH")]
+    pub(crate) qlog: Option<PathBuf>,
 }
 
 /// Arguments of `ringway ping`.

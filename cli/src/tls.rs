@@ -1,9 +1,15 @@
 //! Certificates and trust of `quic://`, from the command line.
 
-use ringway::{Address, Config, Identity, QuicConfig, Roots, TlsConfig, TlsError};
+use std::fs::File;
+use std::io::LineWriter;
+
+use ringway::{Address, Config, Identity, Qlog, QuicConfig, Roots, TlsConfig, TlsError};
 
 use crate::args;
 use crate::failure::Failure;
+
+/// Where the environment names the file for session keys, by the custom of browsers and of Wireshark.
+const KEY_LOG: &str = "SSLKEYLOGFILE";
 
 /// The settings that were given for a server; `None` without any.
 ///
@@ -73,9 +79,19 @@ fn settings(given: &args::Tls, serves: bool) -> Result<Option<QuicConfig>, Failu
     if given.cert.is_none() && given.ca.is_none() && !given.insecure {
         return Ok(None);
     }
-    builder
-        .build()
-        .map(QuicConfig::new)
-        .map(Some)
-        .map_err(wrong)
+    if given.key_log {
+        if std::env::var_os(KEY_LOG).is_none_or(|path| path.is_empty()) {
+            return Err(Failure::Usage(format!(
+                "--key-log: name the file for the keys in the environment, {KEY_LOG}=PATH"
+            )));
+        }
+        builder = builder.key_log(true);
+    }
+    let mut config = QuicConfig::new(builder.build().map_err(wrong)?);
+    if let Some(path) = &given.qlog {
+        let unusable = |error| Failure::Usage(format!("--qlog {}: {error}", path.display()));
+        // Line by line, so that the trace of a command that is killed is readable.
+        config.qlog = Qlog::to(LineWriter::new(File::create(path).map_err(unusable)?));
+    }
+    Ok(Some(config))
 }

@@ -149,3 +149,88 @@ fn who_calls_without_trust_is_told_which_flag_lacks() {
         assert!(stderr(&output).contains("--ca"), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn keys_and_traces_are_written_when_asked_and_only_then() {
+    let made = Certificate::new("logs");
+    let [keys, served, called] = ["keys", "served", "called"].map(|name| made.folder.join(name));
+    let shown = [&["--qlog", served.to_str().unwrap()][..], &made.shown()].concat();
+    let server = Server::start(&[QUIC], &shown);
+    let address = server.addresses[0].clone();
+    let ping = |more: &[&str]| {
+        let output = command(&["ping", &address, "-c", "3", "-i", "0"])
+            .args(made.demanded())
+            .args(more)
+            .env("SSLKEYLOGFILE", &keys)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    ping(&[]);
+    assert!(!keys.exists(), "the environment alone asks for nothing");
+    ping(&["--key-log", "--qlog", called.to_str().unwrap()]);
+    let keys = std::fs::read_to_string(&keys).unwrap();
+    for label in [
+        "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+        "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+        "CLIENT_TRAFFIC_SECRET_0",
+        "SERVER_TRAFFIC_SECRET_0",
+    ] {
+        let lines = keys
+            .lines()
+            .filter(|line| line.split(' ').next() == Some(label));
+        assert_eq!(lines.count(), 1, "one session: {keys}");
+    }
+    drop(server.stop());
+    // Both sessions at the server, one at the client; each line is JSON behind a record separator.
+    for (path, sessions) in [(&served, 2), (&called, 1)] {
+        let text = std::fs::read_to_string(path).unwrap();
+        let records: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line.trim_start_matches('\u{1e}')).unwrap())
+            .collect();
+        assert!(records[0]["qlog_version"].is_string(), "{}", records[0]);
+        let mut names = std::collections::BTreeSet::new();
+        let mut groups = std::collections::BTreeSet::new();
+        for record in &records[1..] {
+            names.insert(record["name"].as_str().unwrap());
+            groups.insert(record["group_id"].as_str().unwrap_or_default());
+        }
+        assert!(names.contains("transport:packet_sent"), "{names:?}");
+        assert!(names.contains("transport:packet_received"), "{names:?}");
+        // A session may have one for its handshake and one for the rest.
+        assert!(
+            groups.len() >= sessions && !groups.contains(""),
+            "{groups:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_without_a_file_and_a_trace_without_a_place_are_wrong_usage() {
+    let flags = ["--insecure", "--key-log"];
+    let output = command(&["ping", "quic://127.0.0.1:9"])
+        .args(flags)
+        .env_remove("SSLKEYLOGFILE")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("SSLKEYLOGFILE"),
+        "{}",
+        stderr(&output)
+    );
+    let output = ringway(&[
+        "ping",
+        "quic://127.0.0.1:9",
+        "--insecure",
+        "--qlog",
+        "/no/such/folder/x",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("/no/such/folder/x"),
+        "{}",
+        stderr(&output)
+    );
+}

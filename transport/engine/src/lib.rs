@@ -84,7 +84,7 @@ pub use ringway_proto::{
 };
 #[cfg(feature = "quic")]
 pub use ringway_quic::{
-    AddressProof, DangerousTls, Identity, QuicConfig, QuicConfigError, Roots, TlsBuilder,
+    AddressProof, DangerousTls, Identity, Qlog, QuicConfig, QuicConfigError, Roots, TlsBuilder,
     TlsConfig, TlsError,
 };
 #[cfg(feature = "sim")]

@@ -124,10 +124,10 @@ impl TlsConfig {
             resolver.reload(provider)?;
         }
         if let Some(servers) = servers {
-            servers.reload(provider)?;
+            servers.reload()?;
         }
         if let Some(clients) = clients {
-            clients.reload(provider)?;
+            clients.reload()?;
         }
         Ok(())
     }

@@ -1,66 +1,124 @@
 //! The check of the peer's certificate, with roots that can be exchanged while handshakes run.
 
+use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::{Roots, TlsError};
 
-/// What a check says: it only differs between servers and clients in its last answer.
 type Verdict = Result<HandshakeSignatureValid, Error>;
 
 /// Whom a client trusts.
-#[derive(Debug)]
-pub(crate) struct ServerTrust {
-    /// `None`: everybody, on the user's wish.
-    roots: Option<Roots>,
-    current: RwLock<Arc<dyn ServerCertVerifier>>,
+pub(crate) type ServerTrust = Trust<dyn ServerCertVerifier>;
+/// Whom a server trusts.
+pub(crate) type ClientTrust = Trust<dyn ClientCertVerifier>;
+
+/// What is made of roots: a check of servers, or of clients.
+pub(crate) trait Verifier: Debug + Send + Sync {
+    fn with(
+        store: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<Self>, VerifierBuilderError>;
 }
 
-impl ServerTrust {
+impl Verifier for dyn ServerCertVerifier {
+    fn with(
+        store: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<Self>, VerifierBuilderError> {
+        Ok(WebPkiServerVerifier::builder_with_provider(store, provider).build()?)
+    }
+}
+
+impl Verifier for dyn ClientCertVerifier {
+    fn with(
+        store: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<Self>, VerifierBuilderError> {
+        WebPkiClientVerifier::builder_with_provider(store, provider).build()
+    }
+}
+
+/// Whom an end trusts. Signatures are checked here, because roots play no part in that.
+#[derive(Debug)]
+pub(crate) struct Trust<V: ?Sized> {
+    provider: Arc<CryptoProvider>,
+    /// `None`: everybody who owns the key of what he shows, on the user's wish.
+    known: Option<Known<V>>,
+}
+
+#[derive(Debug)]
+struct Known<V: ?Sized> {
+    roots: Roots,
+    current: RwLock<Arc<V>>,
+}
+
+impl<V: Verifier + ?Sized> Trust<V> {
     pub(crate) fn new(roots: Roots, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let verifier = Self::verifier(&roots, provider)?;
+        let current = RwLock::new(verifier(&roots, provider)?);
         Ok(Self {
-            roots: Some(roots),
-            current: RwLock::new(verifier),
+            provider: Arc::clone(provider),
+            known: Some(Known { roots, current }),
         })
     }
 
     /// Trusts everybody.
     pub(crate) fn blind(provider: &Arc<CryptoProvider>) -> Self {
         Self {
-            roots: None,
-            current: RwLock::new(Arc::new(Blind(Arc::clone(provider)))),
+            provider: Arc::clone(provider),
+            known: None,
         }
     }
 
-    pub(crate) fn reload(&self, provider: &Arc<CryptoProvider>) -> Result<(), TlsError> {
-        if let Some(roots) = self.roots.as_ref().filter(|roots| roots.is_file()) {
-            let verifier = Self::verifier(roots, provider)?;
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        if let Some(Known { roots, current }) = &self.known
+            && roots.is_file()
+        {
+            let verifier = verifier(roots, &self.provider)?;
+            *current.write().unwrap_or_else(PoisonError::into_inner) = verifier;
         }
         Ok(())
     }
 
-    fn verifier(
-        roots: &Roots,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-        let store = roots.store()?;
-        let builder = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(provider));
-        let verifier = builder.build().map_err(TlsError::Trust)?;
-        Ok(verifier)
+    fn current(&self) -> Option<Arc<V>> {
+        let current = &self.known.as_ref()?.current;
+        let current = current.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&current))
     }
 
-    fn current(&self) -> Arc<dyn ServerCertVerifier> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    fn signed(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Verdict {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+fn verifier<V: Verifier + ?Sized>(
+    roots: &Roots,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<V>, TlsError> {
+    V::with(roots.store()?, Arc::clone(provider)).map_err(TlsError::Trust)
+}
+
+fn no_tls12() -> Verdict {
+    Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
 }
 
 impl ServerCertVerifier for ServerTrust {
@@ -72,22 +130,25 @@ impl ServerCertVerifier for ServerTrust {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.current().verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )
+        match self.current() {
+            Some(current) => current.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
+            None => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Verdict {
-        self.current().verify_tls12_signature(message, cert, dss)
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -96,49 +157,11 @@ impl ServerCertVerifier for ServerTrust {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Verdict {
-        self.current().verify_tls13_signature(message, cert, dss)
+        self.signed(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current().supported_verify_schemes()
-    }
-}
-
-/// Whom a server trusts.
-#[derive(Debug)]
-pub(crate) struct ClientTrust {
-    roots: Roots,
-    current: RwLock<Arc<dyn ClientCertVerifier>>,
-}
-
-impl ClientTrust {
-    pub(crate) fn new(roots: Roots, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let verifier = Self::verifier(&roots, provider)?;
-        Ok(Self {
-            roots,
-            current: RwLock::new(verifier),
-        })
-    }
-
-    pub(crate) fn reload(&self, provider: &Arc<CryptoProvider>) -> Result<(), TlsError> {
-        if self.roots.is_file() {
-            let verifier = Self::verifier(&self.roots, provider)?;
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = verifier;
-        }
-        Ok(())
-    }
-
-    fn verifier(
-        roots: &Roots,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-        let store = roots.store()?;
-        let builder = WebPkiClientVerifier::builder_with_provider(store, Arc::clone(provider));
-        builder.build().map_err(TlsError::Trust)
-    }
-
-    fn current(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        self.schemes()
     }
 }
 
@@ -154,47 +177,10 @@ impl ClientCertVerifier for ClientTrust {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.current()
-            .verify_client_cert(end_entity, intermediates, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Verdict {
-        self.current().verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Verdict {
-        self.current().verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current().supported_verify_schemes()
-    }
-}
-
-/// Takes every certificate. The signature is still checked: the peer owns the key that it shows.
-#[derive(Debug)]
-struct Blind(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Blind {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        match self.current() {
+            Some(current) => current.verify_client_cert(end_entity, intermediates, now),
+            None => Ok(ClientCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -203,7 +189,7 @@ impl ServerCertVerifier for Blind {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Verdict {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -212,15 +198,10 @@ impl ServerCertVerifier for Blind {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Verdict {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        self.signed(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.schemes()
     }
 }
