@@ -1,12 +1,12 @@
 //! `ringway serve`: echoes every message, or serves an example's calls, until it is told to stop; then it drains.
 
 use std::collections::VecDeque;
-use std::sync::mpsc;
+use std::sync::{Once, mpsc};
 
 use ringway::rpc::StatsReader;
 use ringway::{
-    Closed, Config, ConnectionId, Context, Counter, DriverChoice, Handler, Message, SendError,
-    Shards, ShardsConfig, Slice,
+    Closed, Config, ConnectionId, Context, Counter, DriverChoice, Event, Handler, Instant, Message,
+    Observer, SendError, Shards, ShardsConfig, Slice,
 };
 
 use crate::args;
@@ -124,7 +124,10 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
     };
     let idle = arguments.idle.idle();
     let quic = tls::serving(&arguments.tls, &arguments.addresses)?;
-    let engine = move || tls::with(Config::default().driver(driver).idle(idle), quic.clone());
+    let engine = move || {
+        let config = Config::default().driver(driver).idle(idle);
+        tls::with(config.observer(Box::new(Notes)), quic.clone())
+    };
     let example = arguments.example.map(calls::Services::new);
     let (shards, stats) = match &example {
         None => {
@@ -185,6 +188,18 @@ pub(crate) fn run(arguments: &args::Serve) -> Result<(), Failure> {
         ),
     });
     Ok(())
+}
+
+/// Tells once what the system does not grant.
+struct Notes;
+
+impl Observer for Notes {
+    fn event(&mut self, _now: Instant, event: &Event<'_>) {
+        static TOLD: Once = Once::new();
+        if let Event::BufferCapped(cap) = event {
+            TOLD.call_once(|| output::note(format!("ringway: {cap}")));
+        }
+    }
 }
 
 /// Which driver the engines will get, and why it isn't the preferred one, if so.

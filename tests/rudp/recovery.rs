@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use ringway_proto::packet::{Delivery, SessionId};
+use ringway_proto::packet::{Delivery, PacketEndpoint, PacketEvent, SessionEnd, SessionId};
 use ringway_proto::rudp::RudpConfig;
 
 use crate::world::{Link, World, pair};
@@ -193,6 +193,74 @@ fn long_paths_are_found_and_black_holes_are_left() {
     assert_eq!(world.nodes[0].endpoint.path_bytes(near), Some(1200));
     println!("4 MiB through a fresh black hole: {took} ns");
     assert!(took < 1_000_000_000, "{took}");
+}
+
+// docs/wire/rudp.md#path
+#[test]
+fn a_length_that_the_system_refuses_is_not_sent_again() {
+    let link = Link {
+        mtu: 9000,
+        ..quick()
+    };
+    let (mut world, near, far) = pair(link, 5, &RudpConfig::default());
+    let got = |world: &World| world.nodes[1].lines[&far].got_count(1);
+    for _ in 0..20 {
+        world.offer(0, near, Delivery::Unordered, 100_000).unwrap();
+    }
+    world.until("all came", |world| got(world) == 20);
+    assert_eq!(world.nodes[0].endpoint.path_bytes(near), Some(8972));
+    let (peer, now) = (world.nodes[1].address, world.instant());
+    let stranger = world.nodes[0].address;
+    let endpoint = &mut world.nodes[0].endpoint;
+    endpoint.handle_too_long(Some(stranger), 1400, now);
+    assert_eq!(endpoint.path_bytes(near), Some(8972), "another's path");
+    endpoint.handle_too_long(Some(peer), 1400, now);
+    assert_eq!(endpoint.path_bytes(near), Some(1400));
+    // From here on the system refuses what is longer.
+    world.filter = Some(Box::new(move |to, packet| {
+        assert!(to != peer || packet.len() <= 1400, "{} bytes", packet.len());
+        false
+    }));
+    for _ in 0..20 {
+        world.offer(0, near, Delivery::Unordered, 100_000).unwrap();
+    }
+    world.until("all came", |world| got(world) == 40);
+}
+
+// docs/wire/rudp.md#handshake
+#[test]
+fn a_path_to_nobody_ends_what_has_not_heard_of_its_peer_and_nothing_else() {
+    let (mut world, near, _) = pair(quick(), 5, &RudpConfig::default());
+    let (peer, now) = (world.nodes[1].address, world.instant());
+    let absent = crate::world::address(99);
+    let node = &mut world.nodes[0];
+    node.endpoint.handle_unreachable(Some(peer), now);
+    node.endpoint.handle_unreachable(None, now);
+    assert!(
+        node.endpoint.poll_event().is_none(),
+        "it has an open session"
+    );
+    let lost = node.endpoint.connect(absent, now).unwrap();
+    node.endpoint.handle_unreachable(Some(peer), now);
+    assert!(node.endpoint.poll_event().is_none(), "that was another");
+    node.endpoint.handle_unreachable(Some(absent), now);
+    let event = node.endpoint.poll_event();
+    assert!(
+        matches!(
+            event,
+            Some(PacketEvent::Closed { session, end: SessionEnd::Unreachable, .. })
+                if session == lost
+        ),
+        "{event:?}"
+    );
+    assert_eq!(node.endpoint.sessions(), 1);
+    world.offer(0, near, Delivery::Ordered, 10).unwrap();
+    world.until("it goes on", |world| {
+        world.nodes[1]
+            .lines
+            .values()
+            .any(|line| line.got_count(0) == 1)
+    });
 }
 
 #[test]

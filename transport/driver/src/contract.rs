@@ -85,6 +85,15 @@ impl Default for SocketOptions {
     }
 }
 
+/// What the kernel grants to a socket's buffers, in the unit of [`SocketOptions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferBytes {
+    /// Bytes that may wait for sending.
+    pub send: u32,
+    /// Bytes that may wait to be received.
+    pub recv: u32,
+}
+
 /// Options of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
@@ -301,6 +310,12 @@ pub trait Driver {
 
     /// The largest datagram payload this connected socket's path is known to carry, in bytes.
     fn datagram_bytes_max(&self, socket: SocketId) -> Option<usize>;
+
+    /// What the kernel granted to this socket's buffers: it caps what was asked for (`net.core.rmem_max` and
+    /// `wmem_max`) without a word. Two system calls. `None` where there is no kernel.
+    fn buffer_bytes(&self, _socket: SocketId) -> Option<BufferBytes> {
+        None
+    }
 
     /// Switches receiving (or, for a listener, accepting) on or off. Sockets start switched off, listeners on.
     ///

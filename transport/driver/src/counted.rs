@@ -1,5 +1,8 @@
 //! A sink that counts what passes through it, for the figure that `poll` returns.
 
+use std::io;
+use std::net::SocketAddr;
+
 use ringway_buf::{Instant, RecvBuffer};
 
 use crate::{AcceptFault, Address, CloseCause, DatagramMeta, Incoming, Sink, SocketId, Want};
@@ -58,8 +61,19 @@ impl<S: Sink> Sink for Counted<'_, S> {
         self.next().sent(socket, bytes);
     }
 
-    fn datagram_too_long(&mut self, socket: SocketId, bytes: usize, bytes_max: usize) {
-        self.next().datagram_too_long(socket, bytes, bytes_max);
+    fn datagram_too_long(
+        &mut self,
+        socket: SocketId,
+        peer: Option<SocketAddr>,
+        bytes: usize,
+        bytes_max: usize,
+    ) {
+        self.next()
+            .datagram_too_long(socket, peer, bytes, bytes_max);
+    }
+
+    fn unreachable(&mut self, socket: SocketId, error: io::Error) {
+        self.next().unreachable(socket, error);
     }
 
     fn ended(&mut self, socket: SocketId) {

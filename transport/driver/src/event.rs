@@ -91,8 +91,18 @@ pub trait Sink {
     /// `bytes` of what was queued on this socket left for the kernel (for datagrams: or were dropped by it).
     fn sent(&mut self, socket: SocketId, bytes: usize);
 
-    /// A datagram was longer than the path carries and was not sent.
-    fn datagram_too_long(&mut self, socket: SocketId, bytes: usize, bytes_max: usize);
+    /// A datagram to `peer` was longer than the path carries: it was not sent, or was dropped on its way (ICMP).
+    fn datagram_too_long(
+        &mut self,
+        socket: SocketId,
+        peer: Option<SocketAddr>,
+        bytes: usize,
+        bytes_max: usize,
+    );
+
+    /// The network says that an earlier datagram of a connected socket found nobody or no way (ICMP). The socket
+    /// lives on: who connects may take it for an answer, who is connected waits whether it stays so.
+    fn unreachable(&mut self, _socket: SocketId, _error: io::Error) {}
 
     /// The peer ended its direction of the stream; no more bytes come. The engine will close.
     fn ended(&mut self, socket: SocketId);

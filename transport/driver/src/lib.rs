@@ -27,8 +27,8 @@ pub mod uring;
 
 pub use contract::SharedPools;
 pub use contract::{
-    Burst, Capabilities, Close, Driver, DriverKind, Fact, Incoming, ListenOptions, OpenError, Park,
-    SocketId, SocketOptions,
+    BufferBytes, Burst, Capabilities, Close, Driver, DriverKind, Fact, Incoming, ListenOptions,
+    OpenError, Park, SocketId, SocketOptions,
 };
 pub use event::{AcceptFault, CloseCause, DatagramMeta, Sink, Want};
 pub use inlet::{Fed, Inlet, Scratch, Target};

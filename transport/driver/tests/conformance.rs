@@ -82,6 +82,7 @@ macro_rules! conformance {
                 a_busy_socket_that_sleeps_finds_all_that_came_together,
                 a_socket_switched_off_keeps_its_datagrams,
                 an_adopted_datagram_socket_works,
+                a_device_that_refuses_to_split_bursts_is_served_piece_by_piece,
                 a_graceful_close_sends_queued_datagrams,
                 a_full_send_buffer_delays_and_loses_nothing,
             );

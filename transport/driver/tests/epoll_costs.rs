@@ -10,7 +10,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 
 use ringway_buf::{Chain, Pools, PoolsConfig, RecvBuffer, copies};
@@ -79,7 +79,7 @@ impl Sink for Tally {
 
     fn sent(&mut self, _: SocketId, _: usize) {}
 
-    fn datagram_too_long(&mut self, _: SocketId, _: usize, _: usize) {}
+    fn datagram_too_long(&mut self, _: SocketId, _: Option<SocketAddr>, _: usize, _: usize) {}
 
     fn ended(&mut self, _: SocketId) {}
 

@@ -414,6 +414,7 @@ impl Hub {
             });
         }
         let socket = driver.listen(address, options)?;
+        self.check_buffers(driver, socket, &options.socket);
         let real = driver.local_address(socket);
         let listed = self.add_listener(socket, real.clone(), options.clone());
         let id = listed.ok_or_else(|| OpenError::TooMany {
@@ -438,6 +439,7 @@ impl Hub {
             });
         }
         let socket = driver.bind(address, options)?;
+        self.check_buffers(driver, socket, &options.socket);
         let bytes_max = driver.datagram_bytes_max(socket);
         let carrier = Datagrams::new(
             false,

@@ -27,6 +27,9 @@ pub enum Event<'a> {
         /// What the system said.
         fault: &'a AcceptFault,
     },
+    /// The system grants less than was asked for to the buffers of a socket. Once per engine and direction; the
+    /// text names the setting to change.
+    BufferCapped(BufferCap),
     /// An incoming connection was dropped because a limit was reached.
     Refused {
         /// The limit's name.
@@ -71,6 +74,32 @@ pub enum Event<'a> {
         /// Length of its body.
         bytes: usize,
     },
+}
+
+/// How the system capped the buffer of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferCap {
+    /// Bytes that were asked for.
+    pub asked_bytes: u32,
+    /// Bytes that were granted.
+    pub granted_bytes: u32,
+    /// The setting that caps.
+    pub sysctl: &'static str,
+}
+
+impl std::fmt::Display for BufferCap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            asked_bytes,
+            granted_bytes,
+            sysctl,
+        } = self;
+        write!(
+            f,
+            "the system grants {granted_bytes} of {asked_bytes} bytes to a socket's buffer, so bursts may be lost; \
+             raise it: sysctl -w {sysctl}={asked_bytes}"
+        )
+    }
 }
 
 /// Receives the event stream, on the engine's thread.
@@ -128,7 +157,10 @@ impl Events {
             Event::Starved { .. } => cells.add(Counter::Starved, 1),
             Event::Full { .. } => cells.add(Counter::Full, 1),
             Event::Panicked { .. } => cells.add(Counter::Panics, 1),
-            Event::Listening { .. } | Event::Begun { .. } | Event::Message { .. } => {}
+            Event::Listening { .. }
+            | Event::BufferCapped(_)
+            | Event::Begun { .. }
+            | Event::Message { .. } => {}
         }
         if let Some(observer) = &mut self.observer {
             observer.event(now, event);

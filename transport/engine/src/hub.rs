@@ -12,13 +12,13 @@ use ringway_driver::{
     AcceptFault, Address, CloseCause, DriverStats, Incoming, ListenOptions, SharedPools, SocketId,
     SocketOptions,
 };
-use ringway_driver::{Close, Park};
+use ringway_driver::{Close, Driver, Park};
 use ringway_proto::{CloseCode, Role, Stream, StreamConfig, Timeout};
 
 use crate::config::{Limits, Times};
 use crate::connection::{Carrier, Connection, Filtered, Phase};
 use crate::counters::{Cells, Counter};
-use crate::event::{Event, Events};
+use crate::event::{BufferCap, Event, Events};
 use crate::listener::Listener;
 use crate::packet::{Endpoint, EndpointId};
 use crate::remote::Shared;
@@ -105,6 +105,8 @@ pub(crate) struct Hub {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stopping: bool,
     pub(crate) draining: bool,
+    /// Directions, sending first, whose capped buffers were told of.
+    capped: [bool; 2],
     /// Listeners that the driver was told to close and has not closed yet.
     pub(crate) listeners_closing: usize,
     seed: u64,
@@ -158,6 +160,7 @@ impl Hub {
             shared,
             stopping: false,
             draining: false,
+            capped: [false; 2],
             listeners_closing: 0,
             seed,
         }
@@ -165,6 +168,45 @@ impl Hub {
 
     pub(crate) fn emit(&mut self, event: &Event<'_>) {
         self.events.emit(&mut self.cells, self.now, event);
+    }
+
+    /// Tells once when the system grants less than was asked for to a socket's buffers.
+    pub(crate) fn check_buffers<D: Driver>(
+        &mut self,
+        driver: &D,
+        socket: SocketId,
+        options: &SocketOptions,
+    ) {
+        let asked = [
+            (options.send_buffer_bytes, "net.core.wmem_max"),
+            (options.recv_buffer_bytes, "net.core.rmem_max"),
+        ];
+        let untold = asked.iter().zip(self.capped);
+        if !untold
+            .into_iter()
+            .any(|((asked, _), told)| asked.is_some() && !told)
+        {
+            return;
+        }
+        let Some(granted) = driver.buffer_bytes(socket) else {
+            return;
+        };
+        for (index, ((asked, sysctl), granted)) in asked
+            .into_iter()
+            .zip([granted.send, granted.recv])
+            .enumerate()
+        {
+            if let Some(asked_bytes) = asked
+                && granted < asked_bytes
+                && !std::mem::replace(&mut self.capped[index], true)
+            {
+                self.emit(&Event::BufferCapped(BufferCap {
+                    asked_bytes,
+                    granted_bytes: granted,
+                    sysctl,
+                }));
+            }
+        }
     }
 
     /// The next number of this engine's seeded sequence (SplitMix64).

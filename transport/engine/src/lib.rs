@@ -59,7 +59,7 @@ pub use context::Context;
 pub use counters::{Counter, Counters, Stats};
 pub use engine::Engine;
 pub use error::{CloseReason, Closed, Full, OpenError, SendError, StartError};
-pub use event::{Event, Observer};
+pub use event::{BufferCap, Event, Observer};
 pub use handle::{Handle, Stopped, Work};
 pub use handler::{Handler, LinksOnly};
 pub use idle::Idle;

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 
 use ringway_buf::{Id, Instant, Pools, RecvBuffer};
-use ringway_driver::{Address, Burst, Close, Driver, ListenOptions, SocketId};
+use ringway_driver::{Address, Burst, Close, Driver, ListenOptions, SocketId, SocketOptions};
 use ringway_proto::CloseCode;
 use ringway_proto::packet::{
     ConnectRefusal, Delivery, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
@@ -28,7 +28,7 @@ use crate::{ConnectionId, Context, Handler, ListenerId, Message, OpenError};
 
 /// Bytes that may wait in the driver for one socket; then the machine keeps what it has.
 const IN_DRIVER_BYTES_MAX: usize = 1 << 20;
-/// Receive buffer of the kernel, in bytes, unless the user said otherwise: bursts arrive faster than turns pass.
+/// Receive buffer of the kernel, in bytes, unless the user said otherwise.
 const RECV_BUFFER_BYTES: u32 = 4 << 20;
 /// How soon an endpoint that lacked memory tries again.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
@@ -66,6 +66,11 @@ impl Protocol {
             Self::Quic => Address::Quic(at),
         }
     }
+}
+
+/// Asks for room for bursts, which arrive faster than turns pass, unless the user asked for something else.
+pub(crate) fn widen(options: &mut SocketOptions) {
+    options.recv_buffer_bytes.get_or_insert(RECV_BUFFER_BYTES);
 }
 
 /// An endpoint of one engine.
@@ -123,6 +128,8 @@ pub(crate) struct Endpoint {
     pub(crate) dirty: bool,
     pub(crate) armed_at: Instant,
     pub(crate) closing: bool,
+    /// What the network last said when nobody was there.
+    pub(crate) refusal: Option<std::io::Error>,
 }
 
 impl Endpoint {
@@ -256,6 +263,7 @@ impl Hub {
             dirty: false,
             armed_at: Instant::MAX,
             closing: false,
+            refusal: None,
         };
         let id = EndpointId(self.endpoints.insert(endpoint).ok()?);
         self.sockets.insert(socket, Owner::Endpoint(id));
@@ -274,11 +282,9 @@ impl Hub {
             crate::quic::may_listen(&self.settings.quic)?;
         }
         let mut options = options.clone();
-        options
-            .socket
-            .recv_buffer_bytes
-            .get_or_insert(RECV_BUFFER_BYTES);
+        widen(&mut options.socket);
         let socket = driver.bind(&Address::Udp(address), &options)?;
+        self.check_buffers(driver, socket, &options.socket);
         let real = driver.local_address(socket).and_then(|at| at.socket_addr());
         let real = real.map(|at| protocol.address(at));
         let listener = Listener {
@@ -504,10 +510,25 @@ impl Hub {
         }
     }
 
-    pub(crate) fn endpoint_too_long(&mut self, id: EndpointId, bytes_max: usize) {
+    pub(crate) fn endpoint_too_long(
+        &mut self,
+        id: EndpointId,
+        peer: Option<SocketAddr>,
+        bytes_max: usize,
+    ) {
         let now = self.now;
         if let Some(endpoint) = self.endpoints.get_mut(id.0) {
-            endpoint.machine.handle_too_long(None, bytes_max, now);
+            endpoint.machine.handle_too_long(peer, bytes_max, now);
+        }
+    }
+
+    /// The network says that an endpoint's peer is not there. Only a connected socket hears of it.
+    pub(crate) fn endpoint_unreachable(&mut self, id: EndpointId, error: std::io::Error) {
+        let now = self.now;
+        if let Some(endpoint) = self.endpoints.get_mut(id.0) {
+            endpoint.machine.handle_unreachable(None, now);
+            endpoint.refusal = Some(error);
+            self.touch_endpoint(id);
         }
     }
 

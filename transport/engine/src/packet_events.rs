@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use ringway_buf::{Pools, RecvBuffer, copy_counted};
+use ringway_buf::{Pools, RecvBuffer, Table, copy_counted};
 use ringway_driver::{CloseCause, DatagramMeta, Driver, SocketId};
 use ringway_proto::packet::{Body, PacketEvent, PacketMeta, SessionEnd, SessionId};
 use ringway_proto::{CloseCode, Header, Role, Timeout};
@@ -14,7 +14,7 @@ use crate::connection::{Carrier, Connection, Peer, Phase};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::listener::Source;
-use crate::packet::{EndpointId, PacketEnd};
+use crate::packet::{Endpoint, EndpointId, PacketEnd};
 use crate::panics::guarded;
 use crate::recv::{announce, deliver, gone};
 use crate::{CloseReason, ConnectionId, Context, Handler, ListenerId};
@@ -312,6 +312,8 @@ fn closed<H: Handler>(
         SessionEnd::Expired(Timeout::Keepalive) => CloseReason::KeepaliveTimeout,
         SessionEnd::Expired(Timeout::Idle) => CloseReason::IdleTimeout,
         SessionEnd::Expired(Timeout::Drain) => CloseReason::DrainTimeout,
+        // The same as from a stream: what the system said.
+        SessionEnd::Unreachable => refused(&mut hub.endpoints, &connection.carrier),
         other => CloseReason::Session(other),
     };
     connection.reason.get_or_insert(reason);
@@ -322,6 +324,20 @@ fn closed<H: Handler>(
         }
     }
     gone(hub, handler, id, CloseCause::Requested);
+}
+
+/// Why a session found nobody.
+fn refused(endpoints: &mut Table<Endpoint>, carrier: &Carrier) -> CloseReason {
+    let error = match carrier {
+        Carrier::Packet(end) => endpoints
+            .get_mut(end.endpoint.0)
+            .and_then(|entry| entry.refusal.take()),
+        _ => None,
+    };
+    error.map_or(
+        CloseReason::Session(SessionEnd::Unreachable),
+        CloseReason::ConnectFailed,
+    )
 }
 
 /// The driver's last word about an endpoint's socket: its sessions go with it.

@@ -4,6 +4,8 @@
 //! `ringway-proto` finds the messages; above is the user's [`Handler`], or the inbox of a link.
 //! Nothing is copied here but the part of a large message that arrived together with its header.
 
+use std::net::SocketAddr;
+
 use ringway_buf::{Instant, RecvBuffer, copy_counted};
 use ringway_driver::{
     AcceptFault, Address, CloseCause, DatagramMeta, Incoming, Sink, SocketId, Want,
@@ -162,9 +164,22 @@ impl<H: Handler> Sink for TurnSink<'_, H> {
         }
     }
 
-    fn datagram_too_long(&mut self, socket: SocketId, _bytes: usize, bytes_max: usize) {
+    fn unreachable(&mut self, socket: SocketId, error: std::io::Error) {
+        // Plain datagrams promise nothing: who sends them to nobody is not disturbed.
         if let Some(id) = self.hub.sockets.endpoint(socket) {
-            return self.hub.endpoint_too_long(id, bytes_max);
+            self.hub.endpoint_unreachable(id, error);
+        }
+    }
+
+    fn datagram_too_long(
+        &mut self,
+        socket: SocketId,
+        peer: Option<SocketAddr>,
+        _bytes: usize,
+        bytes_max: usize,
+    ) {
+        if let Some(id) = self.hub.sockets.endpoint(socket) {
+            return self.hub.endpoint_too_long(id, peer, bytes_max);
         }
         let Some(id) = self.hub.sockets.connection(socket) else {
             return;

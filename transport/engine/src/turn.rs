@@ -139,19 +139,24 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
     match action {
         Action::Read(socket, on) => driver.read(socket, on),
         Action::Close(socket, how) => driver.close(socket, how),
-        Action::Connect(id, address, options) => {
+        Action::Connect(id, address, mut options) => {
             if hub.connections.get(id.0).is_none() {
                 return;
             }
             if let Some(packets) = Protocol::of(&address) {
+                crate::packet::widen(&mut options);
                 match driver.connect(&Address::Udp(packets.1), &options) {
-                    Ok(socket) => hub.connect_packets(driver, id, socket, packets),
+                    Ok(socket) => {
+                        hub.check_buffers(driver, socket, &options);
+                        hub.connect_packets(driver, id, socket, packets);
+                    }
                     Err(error) => hub.owed.push(Owed::Closed(id, Some(error))),
                 }
                 return;
             }
             match driver.connect(&address, &options) {
                 Ok(socket) => {
+                    hub.check_buffers(driver, socket, &options);
                     hub.attach(id, socket);
                     let Some(connection) = hub.connections.get_mut(id.0) else {
                         return;

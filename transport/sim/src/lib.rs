@@ -16,6 +16,7 @@
 //! use ringway_buf::{Pools, PoolsConfig};
 //! use ringway_driver::{Driver, Park};
 //! use ringway_sim::{NetConfig, SimNet};
+//! # use std::net::SocketAddr;
 //! # use ringway_buf::RecvBuffer;
 //! # use ringway_driver::{
 //! #     AcceptFault, Address, CloseCause, DatagramMeta, Incoming, Sink, SocketId, Want,
@@ -29,7 +30,7 @@
 //! #     fn large(&mut self, _: SocketId, _: RecvBuffer) -> Want { Want::More(0) }
 //! #     fn datagrams(&mut self, _: SocketId, _: &mut RecvBuffer, _: DatagramMeta) {}
 //! #     fn sent(&mut self, _: SocketId, _: usize) {}
-//! #     fn datagram_too_long(&mut self, _: SocketId, _: usize, _: usize) {}
+//! #     fn datagram_too_long(&mut self, _: SocketId, _: Option<SocketAddr>, _: usize, _: usize) {}
 //! #     fn ended(&mut self, _: SocketId) {}
 //! #     fn closed(&mut self, _: SocketId, _: CloseCause) {}
 //! # }

@@ -142,7 +142,8 @@ impl DatagramSocket {
                 Sent::Left => hands.stats.datagrams_out += 1,
                 Sent::Dropped => hands.stats.datagrams_dropped += 1,
                 Sent::TooLong(bytes_max) => {
-                    sink.datagram_too_long(SocketId(id), payload.len(), bytes_max);
+                    let bytes = payload.len();
+                    sink.datagram_too_long(SocketId(id), burst.peer, bytes, bytes_max);
                 }
             }
         }

@@ -16,8 +16,6 @@ use crate::{Burst, CloseCause, Sink, SocketId};
 const CALLS_MAX: usize = 8;
 /// Send calls of one socket in one flush; each takes up to 64 datagrams.
 const SENDS_MAX: usize = 64;
-/// What a path surely carries when nothing better is known: IPv6's least MTU less its headers.
-const PAYLOAD_BYTES_SURE: usize = 1280 - 48;
 
 /// Receives what a listed socket holds, up to its share.
 #[inline]
@@ -60,7 +58,9 @@ pub(super) fn recv_datagrams<S: Sink>(
                 socket.readable = false;
                 return Served::Idle;
             }
-            Received::Refused => {}
+            Received::Refused(refusal) => {
+                refusal.tell(id, socket.fd.as_fd(), datagram.peer, sink);
+            }
             Received::Starved => {
                 stats.starved += 1;
                 return Served::Starved;
@@ -106,15 +106,9 @@ pub(super) fn send_datagrams<S: Sink>(
             }
             Left::TooLong => {
                 let bytes = bytes_of(burst, datagram.left, 1);
-                let known = match datagram.peer {
-                    Some(peer) => udp::payload_bytes_max(socket.fd.as_fd(), peer),
-                    None => burst.peer.and_then(udp::payload_bytes_max_to),
-                };
-                // The kernel refused this length, whatever it says about the path.
-                let bytes_max = known
-                    .filter(|max| *max < bytes)
-                    .unwrap_or(PAYLOAD_BYTES_SURE);
-                sink.datagram_too_long(id, bytes, bytes_max);
+                let (fd, to) = (socket.fd.as_fd(), burst.peer);
+                let bytes_max = udp::payload_bytes_max_below(fd, datagram.peer, to, bytes);
+                sink.datagram_too_long(id, datagram.peer.or(to), bytes, bytes_max);
                 sent += bytes;
                 datagram.left += 1;
             }
@@ -133,6 +127,9 @@ pub(super) fn send_datagrams<S: Sink>(
                 pools.give(burst.lease);
             }
         }
+    }
+    if let Some(refusal) = send_batch.take_refusal() {
+        refusal.tell(id, socket.fd.as_fd(), datagram.peer, sink);
     }
     if sent > 0 {
         sink.sent(id, sent);

@@ -28,6 +28,7 @@ mod sys;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::AsFd;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -37,10 +38,10 @@ use self::hot::HotSet;
 use self::socket::Socket;
 use self::sys::Poller;
 use crate::socket::datagram::{RecvBatch, SendBatch};
-use crate::socket::udp;
+use crate::socket::{open, udp};
 use crate::{
-    Address, Burst, Capabilities, Close, Driver, DriverKind, DriverStats, Fact, Incoming,
-    ListenOptions, OpenError, Park, Scratch, SharedPools, Sink, SocketId, SocketOptions,
+    Address, BufferBytes, Burst, Capabilities, Close, Driver, DriverKind, DriverStats, Fact,
+    Incoming, ListenOptions, OpenError, Park, Scratch, SharedPools, Sink, SocketId, SocketOptions,
     StartError,
 };
 
@@ -248,6 +249,10 @@ impl Driver for Epoll {
         self.datagram_bytes_max_of(socket)
     }
 
+    fn buffer_bytes(&self, socket: SocketId) -> Option<BufferBytes> {
+        open::buffer_bytes(self.sockets.get(socket.0)?.fd.as_fd())
+    }
+
     fn read(&mut self, socket: SocketId, on: bool) {
         self.on_read(socket, on);
     }
@@ -280,7 +285,7 @@ impl Driver for Epoll {
     fn shutdown(&mut self, _limit: Duration) -> bool {
         for id in self.sockets.ids() {
             if let Some(socket) = self.sockets.remove(id) {
-                self.poller.unwatch(std::os::fd::AsFd::as_fd(&socket.fd));
+                self.poller.unwatch(socket.fd.as_fd());
             }
         }
         self.lists = Lists::default();

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use ringway_buf::{Id, Lease, Mode, PoolsConfig, Slice, copies};
@@ -173,7 +174,7 @@ impl Sink for Receiver<'_> {
     fn accept_failed(&mut self, _: SocketId, _: AcceptFault) {}
     fn datagrams(&mut self, _: SocketId, _: &mut RecvBuffer, _: DatagramMeta) {}
     fn sent(&mut self, _: SocketId, _: usize) {}
-    fn datagram_too_long(&mut self, _: SocketId, _: usize, _: usize) {}
+    fn datagram_too_long(&mut self, _: SocketId, _: Option<SocketAddr>, _: usize, _: usize) {}
     fn ended(&mut self, _: SocketId) {}
     fn closed(&mut self, _: SocketId, _: CloseCause) {}
 }

@@ -21,7 +21,7 @@ use nix::sys::socket::{
 
 use super::name::Name;
 use super::{sys, udp};
-use crate::{Address, ListenOptions, OpenError, SocketOptions};
+use crate::{Address, BufferBytes, ListenOptions, OpenError, SocketOptions};
 
 /// What kind of data a socket carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -397,6 +397,16 @@ fn buffers_of(fd: &OwnedFd, options: &SocketOptions) -> Result<(), (&'static str
             .map_err(|error| ("setsockopt SO_RCVBUF", error))?;
     }
     Ok(())
+}
+
+/// What the kernel granted to a socket's buffers. It keeps twice what was asked for (see `socket(7)`).
+#[must_use]
+pub fn buffer_bytes(fd: BorrowedFd<'_>) -> Option<BufferBytes> {
+    let half = |bytes: usize| u32::try_from(bytes / 2).unwrap_or(u32::MAX);
+    Some(BufferBytes {
+        send: half(getsockopt(&fd, sockopt::SndBuf).ok()?),
+        recv: half(getsockopt(&fd, sockopt::RcvBuf).ok()?),
+    })
 }
 
 fn set<F: AsFd, O: nix::sys::socket::SetSockOpt>(

@@ -124,6 +124,41 @@ pub fn payload_bytes_max_to(peer: SocketAddr) -> Option<usize> {
     payload_bytes_max(fd.as_fd(), peer)
 }
 
+/// What is known of the path to a peer (of a connected socket, or `peer`), once the system has refused `bytes`.
+///
+/// The refusal counts more than what the system says about the path; without a better figure it is what every
+/// IPv6 path carries (RFC 8200: an MTU of 1,280).
+#[must_use]
+pub fn payload_bytes_max_below(
+    fd: BorrowedFd<'_>,
+    connected: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    bytes: usize,
+) -> usize {
+    let known = match connected {
+        Some(peer) => payload_bytes_max(fd, peer),
+        None => peer.and_then(payload_bytes_max_to),
+    };
+    known
+        .filter(|max| *max < bytes)
+        .unwrap_or(1280 - HEADERS_V6_BYTES)
+}
+
+/// Whether an error of a datagram call is the network's word that nobody, or no way, was found.
+#[must_use]
+pub fn is_unreachable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENOPROTOOPT
+        )
+    )
+}
+
 /// Whether an error of a datagram call means that the socket itself is useless.
 ///
 /// All others concern one datagram: ICMP errors of an earlier one (a connected socket reports

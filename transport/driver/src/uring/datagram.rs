@@ -17,8 +17,6 @@ use crate::{Burst, Sink, SocketId};
 
 /// Receive calls for one socket in one turn.
 const RECV_CALLS_MAX: usize = 4;
-/// Payload that every IPv6 path carries (RFC 8200: an MTU of 1280), when the kernel tells nothing better.
-const PAYLOAD_BYTES_SURE: usize = 1280 - 48;
 /// Send calls for one socket in one turn.
 const SEND_CALLS_MAX: usize = 64;
 
@@ -81,7 +79,10 @@ impl<R: Ring> Uring<R> {
                     break;
                 }
                 // An error was announced, perhaps together with what lies behind it.
-                Received::Refused => datagram.readable = true,
+                Received::Refused(refusal) => {
+                    datagram.readable = true;
+                    refusal.tell(id, socket.fd.as_fd(), connected, sink);
+                }
                 Received::Starved => {
                     datagram.readable = true;
                     self.short = true;
@@ -150,19 +151,17 @@ impl<R: Ring> Uring<R> {
                 Left::Datagrams(count) => count,
                 Left::TooLong => {
                     let bytes = span(burst, from, 1);
-                    let known = match datagram.connected {
-                        Some(peer) => udp::payload_bytes_max(socket.fd.as_fd(), peer),
-                        None => burst.peer.and_then(udp::payload_bytes_max_to),
-                    };
-                    // The kernel refused this length, whatever it says about the path.
-                    let known = known.filter(|max| *max < bytes);
-                    let bytes_max = known.unwrap_or(PAYLOAD_BYTES_SURE);
-                    sink.datagram_too_long(id, bytes, bytes_max);
+                    let (fd, connected, to) = (socket.fd.as_fd(), datagram.connected, burst.peer);
+                    let bytes_max = udp::payload_bytes_max_below(fd, connected, to, bytes);
+                    sink.datagram_too_long(id, connected.or(to), bytes, bytes_max);
                     1
                 }
                 Left::WouldBlock => return self.await_room(id),
                 Left::Fault(error) => return self.broken(id, error),
             };
+            if let Some(refusal) = self.sender.take_refusal() {
+                refusal.tell(id, socket.fd.as_fd(), datagram.connected, sink);
+            }
             let bytes = span(burst, from, left);
             datagram.sent += left;
             if datagram.sent >= burst.count {

@@ -45,10 +45,10 @@ use self::ops::Flight;
 use self::socket::Socket;
 use self::wake::Wakeup;
 use crate::socket::datagram::{RecvBatch, SendBatch};
-use crate::socket::udp;
+use crate::socket::{open, udp};
 use crate::{
-    Address, Burst, Capabilities, Close, Driver, DriverStats, Incoming, ListenOptions, OpenError,
-    Park, Scratch, SharedPools, Sink, SocketId, SocketOptions, StartError,
+    Address, BufferBytes, Burst, Capabilities, Close, Driver, DriverStats, Incoming, ListenOptions,
+    OpenError, Park, Scratch, SharedPools, Sink, SocketId, SocketOptions, StartError,
 };
 
 /// Shape of a [`Uring`]. All sizes are checked when it starts.
@@ -194,6 +194,10 @@ impl<R: Ring> Driver for Uring<R> {
         let socket = self.sockets.get(socket.0)?;
         let peer = socket.connected_datagram()?;
         udp::payload_bytes_max(socket.fd(), peer)
+    }
+
+    fn buffer_bytes(&self, socket: SocketId) -> Option<BufferBytes> {
+        open::buffer_bytes(self.sockets.get(socket.0)?.fd())
     }
 
     fn read(&mut self, socket: SocketId, on: bool) {

@@ -1,6 +1,7 @@
 //! Datagrams: single and in bursts, their limits, and errors that are not fatal.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 
 use ringway_driver::{
     Address, Burst, Close, CloseCause, Driver, Incoming, ListenOptions, SocketId, SocketOptions,
@@ -361,6 +362,12 @@ pub(crate) fn a_refused_datagram_is_not_fatal<D: Driver>(make: Make<D>) {
         "the refusals are counted"
     );
     assert_eq!(world.log.sent_bytes(client), 35);
+    let refusals = std::mem::take(&mut world.log.unreachable);
+    assert!(!refusals.is_empty(), "and told");
+    for (socket, error) in refusals {
+        assert_eq!(socket, client);
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
     // The same socket reaches whoever comes later.
     let present = UdpSocket::bind(address).unwrap();
     burst(&mut world, client, None, b"you!", 4);
@@ -458,6 +465,48 @@ pub(crate) fn an_adopted_datagram_socket_works<D: Driver>(make: Make<D>) {
     world.settle();
     let mut room = [0; 8];
     assert_eq!(far.recv(&mut room).unwrap(), 5);
+}
+
+pub(crate) fn a_device_that_refuses_to_split_bursts_is_served_piece_by_piece<D: Driver>(
+    make: Make<D>,
+) {
+    let mut world = World::new(make);
+    let (near, far) = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+    );
+    near.connect(far.local_addr().unwrap()).unwrap();
+    // The kernel splits only what it may checksum: this socket is what a device without offload is.
+    let off: libc::c_int = 1;
+    // SAFETY: the option is an integer that lives during the call, which reads it by its size.
+    let refused = unsafe {
+        libc::setsockopt(
+            near.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const off).cast(),
+            4,
+        )
+    };
+    assert_eq!(refused, 0);
+    let options = SocketOptions::default();
+    let socket = world
+        .driver
+        .adopt(Incoming::Fd(near.into()), &options)
+        .unwrap();
+    let bytes = pattern(20 * 700, 3);
+    for _ in 0..3 {
+        burst(&mut world, socket, None, &bytes, 700);
+    }
+    world.until("all left", |log| log.sent_bytes(socket) == 3 * bytes.len());
+    let mut room = [0; 1_000];
+    for number in 0..60 {
+        let len = far.recv(&mut room).unwrap();
+        let at = number % 20 * 700;
+        assert_eq!(room[..len], bytes[at..at + 700]);
+    }
+    let stats = world.driver.stats();
+    assert_eq!((stats.datagrams_out, stats.datagrams_dropped), (60, 0));
 }
 
 pub(crate) fn a_graceful_close_sends_queued_datagrams<D: Driver>(make: Make<D>) {

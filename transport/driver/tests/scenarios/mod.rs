@@ -12,6 +12,7 @@ pub(crate) mod streams;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ pub(crate) struct Log {
     pub(crate) letters: Vec<Letter>,
     pub(crate) sent: BTreeMap<SocketId, usize>,
     pub(crate) too_long: Vec<(SocketId, usize, usize)>,
+    pub(crate) unreachable: Vec<(SocketId, std::io::Error)>,
     pub(crate) ended: Vec<SocketId>,
     pub(crate) closed: Vec<(SocketId, CloseCause)>,
 }
@@ -198,7 +200,17 @@ impl Sink for Log {
         *self.sent.entry(socket).or_default() += bytes;
     }
 
-    fn datagram_too_long(&mut self, socket: SocketId, bytes: usize, bytes_max: usize) {
+    fn unreachable(&mut self, socket: SocketId, error: std::io::Error) {
+        self.unreachable.push((socket, error));
+    }
+
+    fn datagram_too_long(
+        &mut self,
+        socket: SocketId,
+        _peer: Option<SocketAddr>,
+        bytes: usize,
+        bytes_max: usize,
+    ) {
         self.alive(socket);
         self.too_long.push((socket, bytes, bytes_max));
     }
@@ -247,6 +259,7 @@ impl<D: Driver> World<D> {
             letters: Vec::new(),
             sent: BTreeMap::new(),
             too_long: Vec::new(),
+            unreachable: Vec::new(),
             ended: Vec::new(),
             closed: Vec::new(),
         };

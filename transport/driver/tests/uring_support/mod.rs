@@ -207,7 +207,13 @@ impl Sink for Recorder {
         self.log(socket).sent += bytes;
     }
 
-    fn datagram_too_long(&mut self, socket: SocketId, bytes: usize, bytes_max: usize) {
+    fn datagram_too_long(
+        &mut self,
+        socket: SocketId,
+        _peer: Option<std::net::SocketAddr>,
+        bytes: usize,
+        bytes_max: usize,
+    ) {
         self.log(socket).too_long.push((bytes, bytes_max));
     }
 

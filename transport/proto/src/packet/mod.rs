@@ -177,6 +177,8 @@ pub enum SessionEnd {
     Reset,
     /// The peer was started anew: its boot epoch is another one.
     Restarted,
+    /// The network answered the first packets: nobody is there, or no way leads there.
+    Unreachable,
     /// The ends could not agree on keys: a certificate, a name or a protocol was not good enough.
     Untrusted {
         /// The number of the TLS alert (RFC 8446, 6) that says what was wrong.
@@ -198,6 +200,9 @@ impl fmt::Display for SessionEnd {
                 f.write_str("the peer knows nothing of the connection any more; connect again")
             }
             Self::Restarted => f.write_str("the peer was restarted; connect again"),
+            Self::Unreachable => f.write_str(
+                "nobody answers at that address; is the server running, and is there a route to it?",
+            ),
             Self::Untrusted { alert, local } => {
                 let (who, whose) = if *local {
                     ("this end", "the peer's")
@@ -373,6 +378,11 @@ pub trait PacketEndpoint: fmt::Debug {
     /// A datagram to `peer` was longer than the path carries (`EMSGSIZE`) and was not sent; `peer` is `None`
     /// when the driver can't tell, `bytes_max` what it believes the path to carry.
     fn handle_too_long(&mut self, peer: Option<SocketAddr>, bytes_max: usize, now: Instant);
+
+    /// The network says that packets to `peer` (`None`: the driver can't tell) find nobody or no way (ICMP). It ends
+    /// sessions that have not heard of their peer yet. Whoever has, goes on: such words can be forged, and a route
+    /// may come back.
+    fn handle_unreachable(&mut self, peer: Option<SocketAddr>, now: Instant);
 
     /// Acts on all deadlines that have passed. Afterwards [`poll_timeout`](Self::poll_timeout) lies ahead.
     fn handle_timeout(&mut self, now: Instant);

@@ -454,6 +454,18 @@ impl PacketEndpoint for Rudp {
         }
     }
 
+    fn handle_unreachable(&mut self, peer: Option<SocketAddr>, _now: Instant) {
+        for id in self.sessions.ids() {
+            if let Some(session) = self.sessions.get_mut(id)
+                && matches!(session.phase, Phase::Connecting { .. })
+                && peer.is_none_or(|peer| peer == session.peer)
+            {
+                session.end(&mut self.shared, SessionEnd::Unreachable, None);
+                self.touch(id);
+            }
+        }
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..TIMERS_MAX {
             let Some(Reverse((at, id))) = self.timers.peek().copied() else {

@@ -116,7 +116,12 @@ impl Mtu {
     pub(crate) fn on_too_long(&mut self, bytes_max: u32, now: Instant) {
         let bytes_max = bytes_max.max(BASE_BYTES.min(self.max));
         if bytes_max < self.current {
-            self.fall(now);
+            // Unlike a black hole, it names a size that passes: as long as the system remembers it (ten minutes,
+            // `net.ipv4.route.mtu_expires`), nothing longer does.
+            self.current = bytes_max;
+            self.long_lost = 0;
+            self.lost_probes = 0;
+            self.rests_until = now + SEARCH_AGAIN;
         }
         self.ceiling = self.ceiling.min(bytes_max.saturating_add(1));
         self.probing = None;
@@ -186,9 +191,19 @@ mod tests {
     #[test]
     fn what_the_system_refuses_is_not_tried_again() {
         let mut mtu = search(65_535, 65_507);
-        mtu.on_too_long(1472, Instant::from_nanos(1));
-        assert_eq!(mtu.bytes(), BASE_BYTES);
-        let later = Instant::from_nanos(1) + REST_AFTER_HOLE;
-        assert_eq!(mtu.probe(later), Some(1452));
+        let now = Instant::from_nanos(1);
+        mtu.on_too_long(1472, now);
+        assert_eq!(mtu.bytes(), 1472, "what passes is used at once");
+        assert_eq!(mtu.probe(now + REST_AFTER_HOLE), None);
+        assert_eq!(mtu.probe(now + SEARCH_AGAIN), Some(4048));
+        mtu.on_too_long(68, now);
+        assert_eq!(
+            mtu.bytes(),
+            BASE_BYTES,
+            "no word makes it shorter than that"
+        );
+        let mut searching = search(1200, 65_507);
+        searching.on_too_long(1460, now);
+        assert_eq!(searching.bytes(), BASE_BYTES, "a probe that was too long");
     }
 }

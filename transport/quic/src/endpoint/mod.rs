@@ -480,6 +480,17 @@ impl PacketEndpoint for QuicEndpoint {
     /// Nothing to do: a probe that did not leave counts as lost, and a path that got narrower is found by losses.
     fn handle_too_long(&mut self, _peer: Option<SocketAddr>, _bytes_max: usize, _now: Instant) {}
 
+    fn handle_unreachable(&mut self, peer: Option<SocketAddr>, now: Instant) {
+        self.now = now;
+        let unheard = self.sessions.iter().filter(|(_, session)| {
+            session.is_unheard() && peer.is_none_or(|peer| peer == session.peer_address())
+        });
+        let unheard: Vec<Id> = unheard.map(|(id, _)| id).collect();
+        for id in unheard {
+            self.with(id, |session, around| session.unreachable(around));
+        }
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         self.take_deadlines();

@@ -343,6 +343,16 @@ impl Session {
         }
     }
 
+    /// Whether this end connects and no packet of the peer was taken yet.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.client && self.is_handshaking() && self.conn.stats().udp_rx.datagrams == 0
+    }
+
+    /// The network says that nobody is there.
+    pub(crate) fn unreachable(&mut self, around: &Surroundings<'_>) {
+        self.shut(SessionEnd::Unreachable, CloseCode::Normal, around);
+    }
+
     /// Ends the session with a last word to the peer.
     fn shut(&mut self, end: SessionEnd, code: CloseCode, around: &Surroundings<'_>) {
         let now = around.base.foreign(around.now);

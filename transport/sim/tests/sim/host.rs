@@ -223,7 +223,13 @@ impl Sink for Log {
         *self.sent.entry(socket).or_default() += bytes;
     }
 
-    fn datagram_too_long(&mut self, socket: SocketId, bytes: usize, bytes_max: usize) {
+    fn datagram_too_long(
+        &mut self,
+        socket: SocketId,
+        _peer: Option<SocketAddr>,
+        bytes: usize,
+        bytes_max: usize,
+    ) {
         self.alive(socket);
         self.events.push(Event::TooLong(socket, bytes, bytes_max));
     }

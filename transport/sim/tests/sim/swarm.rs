@@ -217,7 +217,13 @@ impl Sink for Peer {
         }
     }
 
-    fn datagram_too_long(&mut self, _socket: SocketId, _bytes: usize, _bytes_max: usize) {
+    fn datagram_too_long(
+        &mut self,
+        _socket: SocketId,
+        _peer: Option<std::net::SocketAddr>,
+        _bytes: usize,
+        _bytes_max: usize,
+    ) {
         panic!("all datagrams are short");
     }
 

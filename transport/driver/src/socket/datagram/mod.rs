@@ -15,8 +15,8 @@ use ringway_buf::{Pools, RecvBuffer};
 
 use super::cmsg::{Marks, RecvMessage, SendMessage, empty_header};
 use super::sys;
-use super::udp::{PAYLOAD_BYTES_MAX, RECV_BYTES, SEGMENTS_MAX, is_fatal};
-use crate::{Burst, DatagramMeta, DriverStats};
+use super::udp::{self, PAYLOAD_BYTES_MAX, RECV_BYTES, SEGMENTS_MAX, is_fatal};
+use crate::{Burst, DatagramMeta, DriverStats, Sink, SocketId};
 
 #[cfg(test)]
 mod tests;
@@ -31,12 +31,36 @@ pub enum Received {
     Slots(usize),
     /// Nothing there.
     WouldBlock,
-    /// An earlier datagram of ours was refused; counted, and not fatal. Call again.
-    Refused,
+    /// An earlier datagram of ours was refused, for this reason; counted, and not fatal. Call again.
+    Refused(Refusal),
     /// No memory for a slot.
     Starved,
     /// The socket is useless.
     Fault(io::Error),
+}
+
+/// Why the network did not carry an earlier datagram of a connected socket.
+#[derive(Debug)]
+pub struct Refusal(io::Error);
+
+impl Refusal {
+    /// Tells the sink, if it is something that a layer above can use. `connected` is the socket's peer.
+    #[cold]
+    pub fn tell<S: Sink>(
+        self,
+        id: SocketId,
+        fd: BorrowedFd<'_>,
+        connected: Option<SocketAddr>,
+        sink: &mut S,
+    ) {
+        if self.0.raw_os_error() == Some(libc::EMSGSIZE) {
+            // How long it was is not said; the path is known to carry less now.
+            let bytes_max = udp::payload_bytes_max_below(fd, connected, None, usize::MAX);
+            sink.datagram_too_long(id, connected, bytes_max + 1, bytes_max);
+        } else if udp::is_unreachable(&self.0) {
+            sink.unreachable(id, self.0);
+        }
+    }
 }
 
 /// Buffers and headers to receive datagrams with; one per driver, shared by its sockets.
@@ -105,7 +129,7 @@ impl RecvBatch {
                         return Received::Fault(error);
                     }
                     stats.datagrams_dropped += 1;
-                    return Received::Refused;
+                    return Received::Refused(Refusal(error));
                 }
             }
         }
@@ -227,6 +251,7 @@ pub struct SendBatch {
     headers: Box<[libc::mmsghdr]>,
     pieces: Box<[libc::iovec]>,
     gso: bool,
+    refusal: Option<Refusal>,
 }
 
 impl SendBatch {
@@ -242,7 +267,14 @@ impl SendBatch {
             headers: (0..SEGMENTS_MAX).map(|_| empty_batch_header()).collect(),
             pieces: (0..SEGMENTS_MAX).map(piece).collect(),
             gso,
+            refusal: None,
         }
+    }
+
+    /// What the last sends learned of earlier datagrams, once.
+    #[inline]
+    pub fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusal.take()
     }
 
     /// Whether bursts leave by GSO; becomes `false` when a route's device refuses it.
@@ -274,7 +306,7 @@ impl SendBatch {
         let header = self
             .message
             .prepare(burst.peer, bytes, Some(segment), marks);
-        let sent = retrying(stats, || {
+        let sent = retrying(stats, &mut self.refusal, || {
             // SAFETY: the header leads to `self.message` and to the burst's lease, both borrowed here.
             unsafe { sys::send_message(fd, header, FLAGS) }
         });
@@ -304,7 +336,7 @@ impl SendBatch {
         if count == 1 {
             let bytes = datagrams(burst, from, 1).unwrap_or(&[]);
             let header = self.message.prepare(burst.peer, bytes, None, marks(burst));
-            let sent = retrying(stats, || {
+            let sent = retrying(stats, &mut self.refusal, || {
                 // SAFETY: as in `send`.
                 unsafe { sys::send_message(fd, header, FLAGS) }
             });
@@ -328,7 +360,7 @@ impl SendBatch {
             filled += 1;
         }
         let headers = &mut self.headers[..filled];
-        let sent = retrying(stats, || {
+        let sent = retrying(stats, &mut self.refusal, || {
             // SAFETY: the headers lead to `self.message`, `self.pieces` and the burst's lease, all borrowed.
             unsafe { sys::send_messages(fd, headers, FLAGS) as isize }
         });
@@ -375,10 +407,14 @@ fn datagrams(burst: &Burst, from: u32, count: u32) -> Option<&[u8]> {
     bytes.get(start..end)
 }
 
-/// Calls until no signal interrupts, and once more after the report that an earlier datagram was refused:
-/// a connected socket makes that report instead of sending.
+/// Calls until no signal interrupts, and once more after the report that an earlier datagram was refused or too
+/// long: a connected socket makes that report instead of sending.
 #[inline]
-fn retrying(stats: &mut DriverStats, mut call: impl FnMut() -> isize) -> Result<usize, Errno> {
+fn retrying(
+    stats: &mut DriverStats,
+    refusal: &mut Option<Refusal>,
+    mut call: impl FnMut() -> isize,
+) -> Result<usize, Errno> {
     let mut reported = false;
     loop {
         stats.syscalls += 1;
@@ -387,11 +423,20 @@ fn retrying(stats: &mut DriverStats, mut call: impl FnMut() -> isize) -> Result<
         }
         match Errno::last() {
             Errno::EINTR => {}
-            Errno::ECONNREFUSED if !reported => {
+            error @ (Errno::ECONNREFUSED | Errno::ENOPROTOOPT | Errno::EMSGSIZE) if !reported => {
                 reported = true;
-                stats.datagrams_dropped += 1;
+                stats.datagrams_dropped += u64::from(error != Errno::EMSGSIZE);
+                *refusal = Some(Refusal(error.into()));
             }
-            error => return Err(error),
+            error => {
+                if error == Errno::EMSGSIZE {
+                    // It was about this datagram, of which more is known.
+                    *refusal = None;
+                } else if udp::is_unreachable(&error.into()) {
+                    *refusal = Some(Refusal(error.into()));
+                }
+                return Err(error);
+            }
         }
     }
 }

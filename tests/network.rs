@@ -1,0 +1,203 @@
+//! What the network says against a packet transport, on the drivers of the kernel: nobody there, too long, no room.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+
+mod world;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use ringway::{ListenOptions, SocketOptions};
+use world::{App, Pair, Tape, World, config, config_with, pattern};
+
+/// So long that a test which waits for it has hung.
+const NEVER: Duration = Duration::from_hours(1);
+
+macro_rules! played {
+    ($driver:ident: $($scenario:ident),*) => {
+        mod $driver {
+            mod rudp { $( #[test] fn $scenario() {
+                crate::world::over("rudp", || crate::$scenario(crate::World::$driver()));
+            } )* }
+            mod quic { $( #[test] fn $scenario() {
+                crate::world::over("quic", || crate::$scenario(crate::World::$driver()));
+            } )* }
+        }
+    };
+}
+
+macro_rules! on_kernel_drivers {
+    ($($scenario:ident),* $(,)?) => { played!(uring: $($scenario),*); played!(epoll: $($scenario),*); };
+}
+
+on_kernel_drivers![
+    connecting_to_nobody_is_refused_at_once,
+    nobody_for_a_while_does_not_end_a_connection,
+    a_path_narrower_than_datagrams_may_be_carries_everything,
+    a_buffer_that_the_system_caps_is_told_once,
+];
+
+fn connecting_to_nobody_is_refused_at_once(world: World) {
+    let patient = config_with(|stream| stream.handshake_timeout = NEVER).connect_timeout(NEVER);
+    let mut pair = Pair::with(world, patient, config());
+    let absent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = absent.local_addr().unwrap().port();
+    drop(absent);
+    let free = pair.world.address("tcp");
+    let address = free.replace(":0", &format!(":{port}"));
+    let connection = pair.client.engine.connect(&address).unwrap();
+    pair.until("the refusal", |pair| !pair.client.app.closed.is_empty());
+    let gone = &pair.client.app.closed[0];
+    assert_eq!(gone.connection, connection);
+    assert!(gone.reason.starts_with("ConnectFailed"), "{}", gone.reason);
+    assert!(
+        gone.text.contains("refused") && gone.text.contains("is the server running"),
+        "{}",
+        gone.text
+    );
+}
+
+/// A relay whose socket for the client can vanish and come back.
+struct Relay {
+    front: Option<UdpSocket>,
+    address: SocketAddr,
+    back: UdpSocket,
+    client: Option<SocketAddr>,
+}
+
+impl Relay {
+    fn to(server: SocketAddr) -> Self {
+        let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let back = UdpSocket::bind("127.0.0.1:0").unwrap();
+        back.connect(server).unwrap();
+        front.set_nonblocking(true).unwrap();
+        back.set_nonblocking(true).unwrap();
+        Self {
+            address: front.local_addr().unwrap(),
+            front: Some(front),
+            back,
+            client: None,
+        }
+    }
+
+    fn carry(&mut self) {
+        let mut room = [0; 65_536];
+        if let Some(front) = &self.front {
+            while let Ok((len, from)) = front.recv_from(&mut room) {
+                self.client = Some(from);
+                self.back.send(&room[..len]).ok();
+            }
+        }
+        while let Ok(len) = self.back.recv(&mut room) {
+            if let (Some(front), Some(client)) = (&self.front, self.client) {
+                front.send_to(&room[..len], client).ok();
+            }
+        }
+    }
+
+    fn vanish(&mut self) {
+        self.front = None;
+    }
+
+    fn come_back(&mut self) {
+        let front = UdpSocket::bind(self.address).unwrap();
+        front.set_nonblocking(true).unwrap();
+        self.front = Some(front);
+    }
+}
+
+fn nobody_for_a_while_does_not_end_a_connection(world: World) {
+    let mut pair = Pair::new(world);
+    pair.server.app = App::echo();
+    let address = pair.world.address("tcp");
+    let listener = pair.server.engine.listen(&address).unwrap();
+    let real = pair.server.engine.local_address(listener).unwrap();
+    let mut relay = Relay::to(real.socket_addr().unwrap());
+    let scheme = address.split_once("://").unwrap().0;
+    let client = pair
+        .client
+        .engine
+        .connect(&format!("{scheme}://{}", relay.address))
+        .unwrap();
+    pair.until("opened", |pair| {
+        relay.carry();
+        !pair.client.app.opened.is_empty()
+    });
+    let dropped = |pair: &Pair| pair.client.engine.stats().driver.datagrams_dropped;
+    let before = dropped(&pair);
+    relay.vanish();
+    pair.client.send(client, b"anyone?").unwrap();
+    pair.until("the network says that nobody is there", |pair| {
+        relay.carry();
+        dropped(pair) >= before + 2
+    });
+    relay.come_back();
+    pair.until("the answer", |pair| {
+        relay.carry();
+        !pair.client.app.got.is_empty()
+    });
+    assert_eq!(pair.client.app.got[0].body, b"anyone?");
+    assert!(pair.client.app.closed.is_empty());
+}
+
+/// Over IPv6 the loopback carries 19 bytes less than the longest datagram, which is tried and refused.
+fn a_path_narrower_than_datagrams_may_be_carries_everything(world: World) {
+    let mut pair = Pair::new(world);
+    let address = pair.world.address("tcp").replace("127.0.0.1", "[::1]");
+    let listener = pair.server.engine.listen(&address).unwrap();
+    let address = pair.server.engine.local_address(listener).unwrap();
+    let (client, _) = pair.connect_to(&address.to_string());
+    for seed in 0..8 {
+        let body = pattern(1 << 20, seed);
+        pair.until("room", |pair| pair.client.send(client, &body).is_ok());
+    }
+    pair.until("all of them", |pair| pair.server.app.got.len() == 8);
+    for (seed, got) in (0..8).zip(&pair.server.app.got) {
+        assert!(got.body == pattern(1 << 20, seed));
+    }
+    assert!(pair.client.app.closed.is_empty());
+}
+
+fn a_buffer_that_the_system_caps_is_told_once(world: World) {
+    let max = |name: &str| -> u32 {
+        let path = format!("/proc/sys/net/core/{name}");
+        std::fs::read_to_string(path)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let (send, recv) = (max("wmem_max") + 1024, max("rmem_max") + 1024);
+    let options = ListenOptions {
+        socket: SocketOptions {
+            send_buffer_bytes: Some(send),
+            recv_buffer_bytes: Some(recv),
+            ..SocketOptions::default()
+        },
+        ..ListenOptions::default()
+    };
+    let tape = Tape::default();
+    let observed = config().observer(Box::new(tape.clone()));
+    let mut pair = Pair::with(world, config(), observed);
+    for _ in 0..2 {
+        let address = pair.world.address("tcp");
+        pair.server.engine.listen_with(&address, &options).unwrap();
+    }
+    let told: Vec<String> = tape.0.borrow().clone();
+    let caps: Vec<&String> = told.iter().filter(|it| it.contains("BufferCap")).collect();
+    assert_eq!(caps.len(), 2, "one for each direction: {told:?}");
+    for (asked, name) in [(send, "net.core.wmem_max"), (recv, "net.core.rmem_max")] {
+        let asked = format!("asked_bytes: {asked}");
+        assert!(
+            caps.iter()
+                .any(|it| it.contains(&asked) && it.contains(name)),
+            "{caps:?}"
+        );
+    }
+    let cap = ringway::BufferCap {
+        asked_bytes: 4096,
+        granted_bytes: 2048,
+        sysctl: "net.core.rmem_max",
+    };
+    let text = cap.to_string();
+    assert!(text.contains("sysctl -w net.core.rmem_max=4096"), "{text}");
+}
