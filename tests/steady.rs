@@ -186,6 +186,8 @@ on_kernel_drivers![
     messages_in_flight_together_share_system_calls,
     large_messages_by_lease_are_received_in_place,
     datagrams_in_flight_together_share_system_calls,
+    a_round_trip_over_reliable_udp_costs_no_memory,
+    reliable_datagrams_in_flight_together_share_system_calls,
     eight_busy_connections_cost_no_memory,
     four_hundred_busy_connections_cost_no_memory,
 ];
@@ -277,6 +279,37 @@ fn datagrams_in_flight_together_share_system_calls(choice: DriverChoice) {
         cost.text
     );
     assert_eq!(bench.client.stats().driver.datagrams_dropped, 0);
+}
+
+/// Each message is copied once, to the sender's shelf: the peer may ask for it again.
+fn a_round_trip_over_reliable_udp_costs_no_memory(choice: DriverChoice) {
+    let mut bench = Bench::new(choice, Way::Echo, Way::Echo);
+    bench.connect("rudp", 1);
+    bench.begin(1, 64);
+    bench.run(WARM_UP);
+    let cost = bench.run(2000);
+    assert_eq!(cost.allocations, 0, "{cost:?}");
+    assert!(cost.copies <= cost.messages, "{cost:?}");
+    // One send and one receive each, and the acknowledgements travel with the messages.
+    assert!(
+        cost.working <= 2 * cost.messages + cost.messages / 16,
+        "{cost:?}\n{}",
+        cost.text
+    );
+}
+
+fn reliable_datagrams_in_flight_together_share_system_calls(choice: DriverChoice) {
+    let mut bench = Bench::new(choice, Way::Echo, Way::Echo);
+    bench.connect("rudp", 1);
+    bench.begin(64, 64);
+    bench.run(64 * WARM_UP / 10);
+    let cost = bench.run(64 * 500);
+    assert_eq!((cost.allocations, cost.copies), (0, 0), "{cost:?}");
+    assert!(
+        cost.working * 16 <= cost.messages,
+        "{cost:?}\n{}",
+        cost.text
+    );
 }
 
 fn eight_busy_connections_cost_no_memory(choice: DriverChoice) {

@@ -8,10 +8,12 @@
 //!   fills at its tail while parts of its front are already shared;
 //! * a [`Chain`] is a queue of such segments, the unit in which drivers send;
 //! * [`Table`] is the generation-checked slab behind every id of the engine and the drivers;
+//! * [`Alarms`] are deadlines, lazily checked;
 //! * [`spsc`] and [`mpsc`] queues carry commands between threads; [`Instant`] is time for those who have no clock.
 //!
 //! Slots keep their mapping alive by themselves, so a slice may outlive the engine that received it.
 
+mod alarms;
 mod budget;
 mod chain;
 mod copies;
@@ -40,6 +42,7 @@ pub mod spsc;
 mod sync;
 mod table;
 
+pub use alarms::Alarms;
 pub use budget::{Budget, Charge};
 pub use chain::{Chain, Segment};
 pub use copies::{Copies, copies, copy_counted};

@@ -75,6 +75,8 @@ pub(crate) struct Hub {
     pub(crate) endpoints: Table<Endpoint>,
     /// Endpoints that are looked at before the turn ends.
     pub(crate) endpoints_dirty: Vec<EndpointId>,
+    /// Memory for those that a turn looks at, empty between turns.
+    pub(crate) endpoints_due: Vec<EndpointId>,
     /// Messages on their way from a batch to a machine; kept for its memory.
     pub(crate) fed: Vec<(ringway_proto::Header, ringway_buf::Slice)>,
     pub(crate) sockets: Sockets,
@@ -138,6 +140,7 @@ impl Hub {
             listeners: Table::new(limits.listeners_max),
             endpoints: Table::new(limits.connections_max.saturating_add(limits.listeners_max)),
             endpoints_dirty: Vec::new(),
+            endpoints_due: Vec::new(),
             fed: Vec::new(),
             sockets: Sockets::default(),
             timers: Timers::new(limits.timers_max),

@@ -491,13 +491,15 @@ impl Hub {
     /// An endpoint's timer is due.
     pub(crate) fn endpoint_due(&mut self, id: EndpointId, at: Instant) {
         let now = self.now;
-        if let Some(endpoint) = self.endpoints.get_mut(id.0)
-            && endpoint.armed_at == at
-        {
-            endpoint.armed_at = Instant::MAX;
-            endpoint.machine.handle_timeout(now);
-            self.touch_endpoint(id);
+        let Some(endpoint) = self.endpoints.get_mut(id.0) else {
+            return;
+        };
+        if endpoint.armed_at != at {
+            return self.timers.outlived();
         }
+        endpoint.armed_at = Instant::MAX;
+        endpoint.machine.handle_timeout(now);
+        self.touch_endpoint(id);
     }
 
     /// Bytes of an endpoint's socket left for the kernel.
@@ -593,10 +595,11 @@ impl Hub {
         }
         let timer = endpoint.machine.poll_timeout();
         let retry = lacks_memory.then(|| now + RETRY);
+        let mut superseded = false;
         if let Some(at) = timer.into_iter().chain(retry).min()
             && at < endpoint.armed_at
         {
-            endpoint.armed_at = at;
+            superseded = std::mem::replace(&mut endpoint.armed_at, at) != Instant::MAX;
             self.timers.arm(at, Due::Endpoint(id));
         }
         let is_over = endpoint.listener.is_none()
@@ -614,6 +617,13 @@ impl Hub {
                 .push(Action::Close(endpoint.socket, Close::Graceful));
         } else if more {
             self.touch_endpoint(id);
+        }
+        if superseded {
+            let endpoints = &self.endpoints;
+            self.timers.supersede(|id, at| {
+                let armed = endpoints.get(id.0).map(|endpoint| endpoint.armed_at);
+                armed == Some(at)
+            });
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::{CloseReason, ConnectionId, Context, Handler, ListenerId};
 
 /// Does what the turn asked of endpoints: owners hear of events, packets leave.
 pub(crate) fn serve<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H) {
-    let due = std::mem::take(&mut hub.endpoints_dirty);
+    let due = std::mem::take(&mut hub.endpoints_due);
+    let mut due = std::mem::replace(&mut hub.endpoints_dirty, due);
     for id in &due {
         if let Some(endpoint) = hub.endpoints.get_mut(id.0) {
             endpoint.dirty = false;
@@ -32,9 +33,10 @@ pub(crate) fn serve<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handle
     if !hub.dirty.is_empty() {
         hub.flush(driver);
     }
-    for id in due {
+    for id in due.drain(..) {
         hub.transmit_packets(driver, id);
     }
+    hub.endpoints_due = due;
 }
 
 /// Datagrams of an endpoint's socket.

@@ -1,13 +1,10 @@
-//! Deadlines of one engine, in user space: a heap of lazily checked entries.
+//! Deadlines of one engine, in user space.
 //!
 //! The next deadline rides on the driver's sleep; a timer operation of the kernel would cost forty times as
 //! much. An entry that was superseded stays in the heap and is recognised when it is due, so re-arming a
 //! busy connection costs nothing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use ringway_buf::{Id, Instant, Table};
+use ringway_buf::{Alarms, Id, Instant, Table};
 
 use crate::packet::EndpointId;
 use crate::{ConnectionId, ListenerId};
@@ -32,31 +29,43 @@ pub(crate) const TURN_TIMERS_MAX: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Due)>>,
+    heap: Alarms<Due>,
     user: Table<Instant>,
 }
 
 impl Timers {
     pub(crate) fn new(user_max: usize) -> Self {
         Self {
-            heap: BinaryHeap::new(),
+            heap: Alarms::new(),
             user: Table::new(user_max),
         }
     }
 
     pub(crate) fn arm(&mut self, at: Instant, due: Due) {
-        self.heap.push(Reverse((at, due)));
+        self.heap.arm(at, due);
+    }
+
+    /// An endpoint's entry has been followed by an earlier one. `is_armed` knows those that count.
+    pub(crate) fn supersede(&mut self, is_armed: impl Fn(EndpointId, Instant) -> bool) {
+        self.heap.supersede(|at, due| match due {
+            Due::Endpoint(id) => is_armed(id, at),
+            _ => true,
+        });
+    }
+
+    /// A superseded entry came due.
+    pub(crate) fn outlived(&mut self) {
+        self.heap.outlived();
     }
 
     /// The earliest entry; it may turn out to be superseded.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.heap.next()
     }
 
     /// Takes one entry that is due at `now`. Cancelled user timers are skipped.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<(Instant, Due)> {
-        while self.next().is_some_and(|at| at <= now) {
-            let Reverse((at, due)) = self.heap.pop()?;
+        while let Some((at, due)) = self.heap.pop(now) {
             match due {
                 Due::User(TimerId(id)) if self.user.remove(id).is_none() => {}
                 _ => return Some((at, due)),
@@ -84,8 +93,8 @@ impl Timers {
 
     fn sweep(&mut self) {
         let user = &self.user;
-        self.heap.retain(|Reverse((_, due))| match due {
-            Due::User(TimerId(id)) => user.get(*id).is_some(),
+        self.heap.retain(|due| match due {
+            Due::User(TimerId(id)) => user.get(id).is_some(),
             Due::Connection(_) | Due::Paused(_) | Due::Listener(_) | Due::Endpoint(_) => true,
         });
     }

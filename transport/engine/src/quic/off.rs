@@ -14,8 +14,8 @@ const MISSING: OpenError = OpenError::NotConfigured {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Settings;
 
-pub(crate) fn settled(_: &Config) -> Settings {
-    Settings
+pub(crate) fn settled(given: &Config) -> Settings {
+    given.quic
 }
 
 #[expect(

@@ -11,14 +11,13 @@
     )
 )]
 
-use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use ringway_buf::{Id, Instant, Pools, RecvBuffer, Table};
+use ringway_buf::{Alarms, Id, Instant, Pools, RecvBuffer, Table};
 
 use super::config::{RudpConfig, RudpConfigError};
 use super::mac::Key;
@@ -49,7 +48,7 @@ pub struct Rudp {
     pub(super) sessions: Table<Session>,
     /// Sessions by the peer's address and connection id.
     pub(super) by_peer: BTreeMap<(SocketAddr, u64), Id>,
-    pub(super) timers: BinaryHeap<Reverse<(Instant, Id)>>,
+    pub(super) timers: Alarms<Id>,
     /// Sessions with something to send.
     pub(super) senders: VecDeque<Id>,
     pub(super) answers: VecDeque<Answer>,
@@ -99,7 +98,7 @@ impl Rudp {
             },
             sessions: Table::new(sessions),
             by_peer: BTreeMap::new(),
-            timers: BinaryHeap::new(),
+            timers: Alarms::new(),
             senders: VecDeque::new(),
             answers: VecDeque::new(),
             answer_tokens: Bucket::default(),
@@ -204,8 +203,15 @@ impl Rudp {
         if let Some(at) = session.deadline(&self.shared)
             && at < session.armed_at
         {
-            session.armed_at = at;
-            self.timers.push(Reverse((at, id)));
+            let superseded = core::mem::replace(&mut session.armed_at, at) != Instant::MAX;
+            self.timers.arm(at, id);
+            if superseded {
+                let sessions = &self.sessions;
+                self.timers.supersede(|at, id| {
+                    let session = sessions.get(id);
+                    session.is_some_and(|session| session.armed_at == at)
+                });
+            }
         }
     }
 
@@ -437,7 +443,7 @@ impl PacketEndpoint for Rudp {
         if bytes.len() > size {
             for id in &self.senders {
                 if let Some(session) = self.sessions.get_mut(*id) {
-                    session.received.on_batch_end();
+                    session.received.on_batch_end(now);
                 }
             }
         }
@@ -468,17 +474,14 @@ impl PacketEndpoint for Rudp {
 
     fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..TIMERS_MAX {
-            let Some(Reverse((at, id))) = self.timers.peek().copied() else {
+            let Some((at, id)) = self.timers.pop(now) else {
                 return;
             };
-            if at > now {
-                return;
-            }
-            self.timers.pop();
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
             };
             if session.armed_at != at {
+                self.timers.outlived();
                 continue;
             }
             session.armed_at = Instant::MAX;
@@ -488,7 +491,7 @@ impl PacketEndpoint for Rudp {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.next()
     }
 
     fn poll_event(&mut self) -> Option<PacketEvent> {
@@ -528,7 +531,9 @@ impl PacketEndpoint for Rudp {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
             };
-            match session.transmit(&mut self.shared, sink, now) {
+            let outcome = session.transmit(&mut self.shared, sink, now);
+            session.received.on_turn();
+            match outcome {
                 Outcome::Idle => {
                     session.queued = false;
                     if session.phase == Phase::Gone {

@@ -31,6 +31,8 @@ pub(crate) struct Received {
     /// Packets that wait for their acknowledgement.
     pending: u32,
     at_once: bool,
+    /// The first of them came since the session had its last turn to send.
+    is_fresh: bool,
     due: Option<Instant>,
     ce: u32,
 }
@@ -72,20 +74,29 @@ impl Received {
             self.ce = self.ce.wrapping_add(1);
         }
         if eliciting {
+            self.is_fresh |= self.pending == 0;
             self.pending += 1;
             self.at_once |= number != expected || is_marked;
             self.due.get_or_insert(now + delay);
         }
     }
 
-    /// A batch has ended: if it held several packets, they are acknowledged together.
-    pub(crate) fn on_batch_end(&mut self) {
-        self.at_once |= self.pending >= PENDING_MAX;
+    /// A batch has ended: if it held several packets, they are acknowledged together, without delay.
+    pub(crate) fn on_batch_end(&mut self, now: Instant) {
+        if self.pending >= PENDING_MAX {
+            self.due = Some(now);
+        }
+    }
+
+    /// The session had its turn to send. What came before it has waited for what its owner sends in answer.
+    pub(crate) fn on_turn(&mut self) {
+        self.is_fresh = false;
     }
 
     /// An acknowledgement is to be sent even if it has to travel alone.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.pending > 0 && (self.at_once || self.due.is_some_and(|due| due <= now))
+        let has_waited = !self.is_fresh && self.due.is_some_and(|due| due <= now);
+        self.pending > 0 && (self.at_once || has_waited)
     }
 
     /// An acknowledgement is worth its bytes in a packet that leaves anyway.
@@ -210,19 +221,28 @@ mod tests {
     fn one_packet_in_order_waits_and_a_gap_does_not() {
         let mut received = Received::default();
         received.on_packet(0, true, false, DELAY, at(0));
-        received.on_batch_end();
+        received.on_batch_end(at(0));
+        received.on_turn();
         assert!(!received.is_due(at(24)) && received.is_due(at(25)));
         received.on_ack_sent();
         assert_eq!(received.due(), None);
-        received.on_packet(2, true, false, DELAY, at(30));
+        for number in [1, 2] {
+            received.on_packet(number, true, false, DELAY, at(26));
+        }
+        received.on_batch_end(at(26));
+        assert!(!received.is_due(at(60)), "the owner may answer");
+        received.on_turn();
+        assert!(received.is_due(at(26)), "a batch");
+        received.on_ack_sent();
+        received.on_packet(4, true, false, DELAY, at(30));
         assert!(received.is_due(at(30)), "a gap");
         received.on_ack_sent();
-        received.on_packet(3, false, false, DELAY, at(31));
+        received.on_packet(5, false, false, DELAY, at(31));
         assert!(
             !received.is_pending(),
             "an acknowledgement is not acknowledged"
         );
-        received.on_packet(4, true, true, DELAY, at(31));
+        received.on_packet(6, true, true, DELAY, at(31));
         assert!(received.is_due(at(31)), "marked");
     }
 
