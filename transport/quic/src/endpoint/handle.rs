@@ -95,7 +95,7 @@ impl QuicEndpoint {
                         session.listed_readable = false;
                     }
                     // Reading has made room in the window, which the peer has to be told.
-                    self.settle(id);
+                    self.mark_dirty(id);
                     self.conclude(id);
                 }
             }

@@ -296,11 +296,17 @@ impl QuicEndpoint {
             session.listed_readable = true;
             self.readable.push_back(id);
         }
-        if !session.listed_dirty {
-            session.listed_dirty = true;
+        session.settled = true;
+        self.mark_dirty(id);
+    }
+
+    /// The session may have something to send. Its deadline is looked up when it has been asked.
+    fn mark_dirty(&mut self, id: Id) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && !std::mem::replace(&mut session.listed_dirty, true)
+        {
             self.dirty.push_back(id);
         }
-        self.arm(id);
     }
 
     /// Puts the session's next deadline on the list, unless an earlier one stands there.
@@ -541,10 +547,8 @@ impl PacketEndpoint for QuicEndpoint {
         };
         found.send(message, now)?;
         // Settled once, when it is sent: a turn's messages make one batch.
-        if !found.listed_dirty {
-            found.listed_dirty = true;
-            self.dirty.push_back(session.0);
-        }
+        found.settled = false;
+        self.mark_dirty(session.0);
         Ok(())
     }
 

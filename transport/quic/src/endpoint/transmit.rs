@@ -96,6 +96,17 @@ fn give(sink: &mut dyn TransmitSink, way: Way, segment_bytes: usize, bytes: &[u8
 impl QuicEndpoint {
     /// Returns whether more could be sent at once.
     pub(super) fn transmit(&mut self, sink: &mut dyn TransmitSink) -> bool {
+        let more = self.transmit_some(sink);
+        // The others armed themselves when they had nothing more to send. Few are left unless the sink is full.
+        for index in 0..self.dirty.len() {
+            if let Some(&id) = self.dirty.get(index) {
+                self.arm(id);
+            }
+        }
+        more
+    }
+
+    fn transmit_some(&mut self, sink: &mut dyn TransmitSink) -> bool {
         if !self.give_held(sink) {
             return false;
         }
@@ -129,8 +140,13 @@ impl QuicEndpoint {
 
     /// Lets the session write a transmission. Returns whether it had one.
     fn fill_scratch(&mut self, id: ringway_buf::Id) -> bool {
-        if self.with(id, |_, _| ()).is_none() {
-            return false;
+        // What was settled already said all that it has to say to the others.
+        if self
+            .sessions
+            .get(id)
+            .is_some_and(|session| !session.settled)
+        {
+            self.settle(id);
         }
         let Some(session) = self.sessions.get_mut(id) else {
             return false;
@@ -143,6 +159,8 @@ impl QuicEndpoint {
         let Some(transmit) = session.conn.poll_transmit(now, count, &mut self.scratch) else {
             return false;
         };
+        // Datagrams that left have made room for those that wait.
+        session.settled = session.settled && !session.has_unreliable();
         self.held = Some(Held {
             way: Way::of(&transmit),
             segment_bytes: transmit.segment_size.unwrap_or(transmit.size),

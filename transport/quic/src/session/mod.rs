@@ -89,6 +89,8 @@ pub(crate) struct Session {
     pub(crate) armed: Option<Instant>,
     /// It stands in the endpoint's list of those that may have something to send.
     pub(crate) listed_dirty: bool,
+    /// Nothing has happened to it since the endpoint settled it.
+    pub(crate) settled: bool,
     /// It stands in the endpoint's list of those that may have something to read.
     pub(crate) listed_readable: bool,
     /// It counts as a handshake that a peer has begun.
@@ -139,6 +141,7 @@ impl Session {
             flush_deadline: Instant::MAX,
             armed: None,
             listed_dirty: false,
+            settled: false,
             listed_readable: false,
             half_open: !client,
             drained: false,
@@ -153,12 +156,12 @@ impl Session {
 
     /// Whether keys or hellos are still to come.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.stage == Stage::Handshake
+        matches!(self.stage, Stage::Handshake)
     }
 
     /// Whether `Closed` was said, or never has to be.
     pub(crate) fn is_gone(&self) -> bool {
-        self.stage == Stage::Gone
+        matches!(self.stage, Stage::Gone)
     }
 
     /// Whether reading may give something.

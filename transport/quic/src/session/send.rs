@@ -70,6 +70,11 @@ impl Session {
         most.saturating_sub(HEADER_BYTES)
     }
 
+    /// Whether unreliable messages wait for room in quinn-proto.
+    pub(crate) fn has_unreliable(&self) -> bool {
+        !self.outbox.unreliable.is_empty()
+    }
+
     pub(crate) fn send(
         &mut self,
         outgoing: Outgoing,
