@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Ask whether a server, or one of its services, takes calls
     Health(Health),
-    /// Offer a server to clients of gRPC and REST, on one port
+    /// Offer a server to clients of gRPC, REST and GraphQL, on one port
     Gateway(Gateway),
     /// Make many calls, at a rate or so many at once, and measure them
     Load(Load),
@@ -88,7 +88,7 @@ pub(crate) struct Serve {
     /// Serve calls instead, with reflection, health and statistics switched on
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) example: Option<Example>,
-    /// Offer the example to clients of gRPC and REST too, on this address
+    /// Offer the example to clients of gRPC, REST and GraphQL too, on this address
     #[arg(long, value_name = "HOST:PORT", requires = "example")]
     pub(crate) gateway: Option<std::net::SocketAddr>,
     /// Certificates of quic://
@@ -145,6 +145,9 @@ pub(crate) struct Gateway {
     /// Longest message in bytes
     #[arg(long, default_value_t = 4 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=1 << 30))]
     pub(crate) message_bytes_max: u32,
+    /// Serve GraphQL too: /graphql, and with --docs GraphiQL at /graphiql
+    #[arg(long)]
+    pub(crate) graphql: bool,
     /// Serve the definitions as OpenAPI too, with a page that shows them: /openapi.json, /openapi.yaml, /docs
     #[arg(long)]
     pub(crate) docs: bool,

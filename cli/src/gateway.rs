@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &args::Gateway) -> Result<(), Failure> {
         .message_bytes_max(usize::try_from(arguments.message_bytes_max).unwrap_or(usize::MAX))
         .origins(&arguments.origins)
         .docs(arguments.docs)
+        .graphql(arguments.graphql)
         .json(json);
     let gateway = Gateway::new(channel, schema);
     let running = gateway.serve(&arguments.listen.to_string(), config);
@@ -72,7 +73,10 @@ fn schema(arguments: &args::Gateway, channel: &Channel) -> Result<Schema, Failur
 pub(crate) fn beside(example: &Services, address: SocketAddr) -> Result<Running, Failure> {
     let example = example.clone();
     let gateway = Gateway::in_process(move || example.server());
-    let running = gateway.serve(&address.to_string(), GatewayConfig::default().docs(true));
+    let running = gateway.serve(
+        &address.to_string(),
+        GatewayConfig::default().docs(true).graphql(true),
+    );
     let running = running.map_err(|error| Failure::Connection(error.to_string()))?;
     tell(&running)?;
     Ok(running)

@@ -1,6 +1,6 @@
-"""The gateway against foreign clients: grpcio, an OpenAPI validator, and plain HTTP by curl.
+"""The gateway against foreign clients: grpcio, an OpenAPI validator, GraphQL's audits, and plain HTTP by curl.
 
-    gateway.py RINGWAY    where RINGWAY is the built command
+    gateway.py RINGWAY [AUDIT]    RINGWAY: the built command; AUDIT: graphql.mjs where node finds graphql-http
 
 The cases carry the names of gRPC's interop description; they run against the services of the examples, which stand
 in for its test service. Needs grpcio, grpcio-reflection, grpcio-health-checking, openapi-spec-validator, pyyaml.
@@ -271,12 +271,30 @@ def http(url):
     print("  curl: REST, events, lines: ok", flush=True)
 
 
-def main(ringway):
+def graphql(url, audit):
+    def ask(document, *more):
+        body = json.dumps({"query": document})
+        return curl("--json", body, *more, f"{url}/graphql")
+
+    put = json.loads(ask('mutation { keyValuePut(input: {key: "graph", value: "MQ=="}) { revision } }'))
+    revision = put["data"]["keyValuePut"]["revision"]
+    get = json.loads(ask('{ keyValueGet(input: {key: "graph"}) { value revision } }'))
+    equal(get, {"data": {"keyValueGet": {"value": "MQ==", "revision": revision}}})
+    watch = f'subscription {{ keyValueWatch(input: {{fromRevision: "{revision}"}}) {{ key }} }}'
+    events = ask(watch, "-N", "-H", "accept: text/event-stream", "-H", "x-request-timeout: 0.3")
+    assert events.startswith('event: next\ndata: {"data":{"keyValueWatch":{"key":"graph"}}}'), events
+    print("  curl: GraphQL: ok", flush=True)
+    if audit:
+        subprocess.run(["node", audit, f"{url}/graphql"], check=True)
+
+
+def main(ringway, audit=None):
     serve = [ringway, "serve", "tcp://127.0.0.1:0", "--idle", "park", "--gateway", "127.0.0.1:0", "--example"]
     with Command(*serve, "kv") as kv, Command(*serve, "echo") as echo:
         print("services in the gateway's thread", flush=True)
         run_cases(kv.address, echo.address)
         http(kv.url)
+        graphql(kv.url, audit)
         openapi(kv.url)
         openapi(echo.url)
         gateway = [ringway, "gateway", "--listen", "127.0.0.1:0", "--docs", "--backend"]
@@ -290,4 +308,4 @@ def main(ringway):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

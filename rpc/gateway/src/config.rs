@@ -34,6 +34,7 @@ pub struct GatewayConfig {
     pub(crate) response_metadata: Vec<String>,
     pub(crate) json: JsonOptions,
     pub(crate) docs: bool,
+    pub(crate) graphql: bool,
 }
 
 fn names(all: &[&str]) -> Vec<String> {
@@ -64,6 +65,7 @@ impl Default for GatewayConfig {
             response_metadata: names(&["request-id", "x-*", "trailer-x-*", "*-bin"]),
             json: JsonOptions::default(),
             docs: false,
+            graphql: false,
         }
     }
 }
@@ -167,10 +169,19 @@ impl GatewayConfig {
     }
 
     /// Serve the definitions as OpenAPI, at `/openapi.json` and `/openapi.yaml`, and, with the cargo feature `ui`, a
-    /// page that shows them at `/docs`. These paths go before those of methods. Default off: whoever can connect can read them.
+    /// page that shows them at `/docs` (and GraphiQL at `/graphiql`, if [`graphql`](Self::graphql) is on). These paths go before those of methods. Default off: whoever can connect can read them.
     #[must_use]
     pub fn docs(mut self, docs: bool) -> Self {
         self.docs = docs;
+        self
+    }
+
+    /// Serve GraphQL at `/graphql`: methods with `idempotency_level = NO_SIDE_EFFECTS` are queries, other unary ones
+    /// mutations, streams of answers subscriptions, by `accept: text/event-stream`. Needs the cargo feature `graphql`.
+    /// Default off.
+    #[must_use]
+    pub fn graphql(mut self, graphql: bool) -> Self {
+        self.graphql = graphql;
         self
     }
 

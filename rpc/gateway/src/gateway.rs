@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use crate::backend::{Backend, Local};
 use crate::config::GatewayConfig;
 use crate::error::{GatewayError, SchemaError};
+use crate::graphql::{self, Graph};
 use crate::host;
 use crate::openapi::Document;
 use crate::rest::Routes;
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) schema: Schema,
     pub(crate) routes: Routes,
     pub(crate) document: Option<Document>,
+    pub(crate) graph: Option<Graph>,
     pub(crate) config: GatewayConfig,
 }
 
@@ -131,6 +133,12 @@ impl Gateway {
             };
             let routes = Routes::new(&schema).map_err(|error: SchemaError| error)?;
             let document = config.docs.then(|| Document::new(&schema, &config.json));
+            let graph = if config.graphql {
+                Some(Graph::new(&schema)?)
+            } else {
+                None
+            };
+            let (graph, work) = graph.unzip();
             let listener = TcpListener::bind(address).await;
             let listener = listener.map_err(|error| GatewayError::Listen { address, error })?;
             let bound = listener.local_addr();
@@ -140,8 +148,12 @@ impl Gateway {
                 schema,
                 routes,
                 document,
+                graph,
                 config,
             });
+            if let Some(work) = work {
+                tokio::task::spawn_local(graphql::work(Rc::clone(&shared), work));
+            }
             drop(report.send(Ok(bound)));
             host::serve(&shared, listener, stop).await;
             Ok(())

@@ -28,7 +28,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, Refusal};
 use crate::gateway::Shared;
-use crate::{grpc, rest};
+use crate::{graphql, grpc, rest};
 
 /// Pause after a failed accept, so that a lack of descriptors is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -137,7 +137,10 @@ async fn handle(shared: &Rc<Shared>, request: Request<Incoming>) -> Response<Bod
     } else if grpc::is_for_us(request.headers()) {
         grpc::handle(shared, request).await
     } else {
-        rest::handle(shared, request).await
+        match graphql::handle(shared, request).await {
+            Ok(response) => response,
+            Err(request) => rest::handle(shared, request).await,
+        }
     };
     origin.allow(response.headers_mut());
     response

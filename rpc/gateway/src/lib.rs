@@ -10,6 +10,7 @@
 //!
 //! * OpenAPI 3.1 of what REST offers, with a page that shows it and tries it out, where that is
 //!   [asked for](GatewayConfig::docs): `/openapi.json`, `/openapi.yaml`, `/docs`.
+//! * GraphQL, with the cargo feature `graphql` and where it is [asked for](GatewayConfig::graphql), at `/graphql`.
 //!
 //! One port speaks all of them, on one thread of its own. Deadlines, cancellation, metadata, limits and statuses cross
 //! both ways: a client that goes away cancels its call.
@@ -34,10 +35,20 @@ mod body;
 mod config;
 mod error;
 mod gateway;
+#[cfg(feature = "graphql")]
+mod graphql;
+#[cfg(not(feature = "graphql"))]
+#[path = "no_graphql.rs"]
+mod graphql;
 mod grpc;
 mod host;
 mod metadata;
 mod openapi;
+#[cfg(not(feature = "ui"))]
+#[path = "no_pages.rs"]
+mod pages;
+#[cfg(feature = "ui")]
+mod pages;
 mod rest;
 mod router;
 mod schema;

@@ -140,30 +140,28 @@ fn the_document_is_the_same_each_time_and_only_served_where_it_is_asked_for() {
     assert_eq!(ask(&running, "GET", "/docs", None).status, 404);
 }
 
-#[cfg(feature = "ui")]
+#[cfg(all(feature = "ui", feature = "graphql"))]
 #[test]
-fn the_page_needs_nothing_from_elsewhere() {
-    let (running, _) = gateway(GatewayConfig::default().docs(true));
-    let page = ask(&running, "GET", "/docs", None);
-    assert!(
-        page.headers["content-security-policy"]
-            .to_str()
-            .unwrap()
-            .starts_with("default-src 'self'")
-    );
-    let sources = page
-        .text()
-        .split(['"'])
-        .filter(|it| it.starts_with("/docs/"));
-    let sources: Vec<String> = sources.map(ToOwned::to_owned).collect();
-    assert_eq!(sources.len(), 3);
-    assert!(!page.text().contains("http"), "{}", page.text());
-    for source in sources {
-        let came = ask(&running, "GET", &source, None);
-        assert_eq!(came.status, 200, "{source}");
-        assert!(
-            !came.body.is_empty() && !came.headers.contains_key("content-encoding"),
-            "{source}"
-        );
+fn the_pages_need_nothing_from_elsewhere() {
+    let (running, _) = gateway(GatewayConfig::default().docs(true).graphql(true));
+    for (path, count) in [("/docs", 3), ("/graphiql", 6)] {
+        let page = ask(&running, "GET", path, None);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'self'"));
+        let below = format!("{path}/");
+        let sources = page.text().split('"').filter(|it| it.starts_with(&below));
+        let sources: Vec<String> = sources.map(ToOwned::to_owned).collect();
+        assert_eq!(sources.len(), count);
+        assert!(!page.text().contains("http"), "{}", page.text());
+        for source in sources {
+            let came = ask(&running, "GET", &source, None);
+            assert_eq!(came.status, 200, "{source}");
+            assert!(
+                !came.body.is_empty() && !came.headers.contains_key("content-encoding"),
+                "{source}"
+            );
+        }
+        assert_eq!(ask(&running, "GET", &below, None).headers["location"], path);
+        assert_eq!(ask(&running, "POST", path, None).status, 405);
     }
 }

@@ -3,11 +3,6 @@
 //! The document is made once, when the gateway starts. It is the same for the same definitions: paths in the order of
 //! methods, schemas sorted by name.
 
-#[cfg(feature = "ui")]
-mod page;
-#[cfg(not(feature = "ui"))]
-#[path = "no_page.rs"]
-mod page;
 mod paths;
 mod schemas;
 mod yaml;
@@ -19,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::config::JsonOptions;
+use crate::pages;
 use crate::schema::Schema;
 
 /// The document in both spellings.
@@ -48,7 +44,7 @@ impl Document {
         let (kind, bytes) = match path {
             "/openapi.json" => ("application/json", self.json.clone()),
             "/openapi.yaml" => ("application/yaml", self.yaml.clone()),
-            _ => return page::answer(method, path, headers),
+            _ => return pages::docs(method, path, headers),
         };
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Some(wrong_method());
@@ -97,8 +93,8 @@ fn document(schema: &Schema, options: &JsonOptions) -> Value {
     })
 }
 
-/// The page is only read.
-fn wrong_method() -> Response<Body> {
+/// Documents and pages are only read.
+pub(crate) fn wrong_method() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response

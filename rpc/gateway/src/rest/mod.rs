@@ -24,7 +24,7 @@ use crate::gateway::Shared;
 use crate::router::{Found, Router};
 use crate::schema::{Method, Rule, Schema, Verb};
 use crate::status::bad_request;
-use crate::{metadata, status, timeout};
+use crate::{metadata, pages, status, timeout};
 
 pub(crate) use pack::{Unpack, accepts_gzip, gunzip, gzip};
 pub(crate) use value::is_http_body;
@@ -121,6 +121,10 @@ pub(crate) async fn handle(shared: &Rc<Shared>, request: Request<Incoming>) -> R
     let accepts_gzip = accepts_gzip(request.headers());
     let document = shared.document.as_ref();
     let own = document.and_then(|it| it.answer(request.method(), &path, request.headers()));
+    let own = own.or_else(|| {
+        let graph = shared.graph.as_ref().filter(|_| shared.config.docs);
+        graph.and_then(|_| pages::graphiql(request.method(), &path, request.headers()))
+    });
     let called = match own {
         Some(mut response) => {
             common(response.headers_mut());
