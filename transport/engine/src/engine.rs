@@ -36,7 +36,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 /// One thread's engine: sockets, connections, timers and memory, turned by its owner.
 ///
 /// `!Send`. Its memory is mapped on first use and capped by `budget_bytes`. Dropping it closes all
-/// connections at once, and waits (at most 2 s) for operations that the kernel still holds.
+/// connections at once, tells the peers of packet transports in one last packet that may get lost (of the others the
+/// kernel tells them), and waits (at most 2 s) for operations that the kernel still holds.
 ///
 /// ```
 /// use ringway_engine::{Config, Context, Handler, Message};
