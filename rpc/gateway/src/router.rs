@@ -438,3 +438,57 @@ impl Search<'_> {
         any
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn router() -> Router<usize> {
+        let mut router = Router::default();
+        for (at, text) in [
+            "/v1/{a}",
+            "/v1/{a=x/*/y/**}:z",
+            "/v1/*/b",
+            "/v1/{a=**}",
+            "/**:q",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let template =
+                Template::parse(text).unwrap_or_else(|why| unreachable!("{text}: {why}"));
+            assert_eq!(router.add(Some("GET"), &template, at), None);
+        }
+        router
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_template_or_none(text in "[/{}=*:.a%0-9]{0,40}|.*") {
+            drop(Template::parse(&text));
+        }
+
+        #[test]
+        fn any_path_is_found_or_not(path in "(/|v1|x|y|%|%2F|%2f|[a-z:*.]|:z){0,40}|.*", query in ".*") {
+            drop(router().find("GET", &path));
+            drop(unescape_query(&query));
+        }
+
+        #[test]
+        fn one_segment_of_any_text_comes_through_escaped(text in ".{1,20}") {
+            prop_assume!(text != "." && text != "..");
+            let escaped: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(router().find("GET", &format!("/v1/{escaped}")), Ok(Found::Match(0, vec![text])));
+        }
+    }
+
+    #[test]
+    fn a_template_of_the_same_shape_is_told_apart_by_its_method_only() {
+        let mut router = router();
+        let same = Template::parse("/v1/{other}").unwrap_or_else(|why| unreachable!("{why}"));
+        assert_eq!(router.add(Some("GET"), &same, 9), Some(0));
+        assert_eq!(router.add(Some("PUT"), &same, 9), None);
+    }
+}

@@ -230,6 +230,13 @@ mod tests {
         parse(text, &Roots::new()).unwrap_err()
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_measured(text in "([{}()\"#\\\\\n]|\"\"\"|a|\\.\\.\\.f|fragment f on Q|query){0,60}|.*") {
+            drop(parse(&text, &Roots::new()));
+        }
+    }
+
     #[test]
     fn nesting_is_found_without_parsing_and_not_in_strings() {
         assert_eq!(nesting("{a(b:\"{{{\")#{{\n{c}}"), 2);

@@ -22,6 +22,9 @@ use crate::schema::{Method, Schema};
 /// The answer's message of each root field, for the measuring of documents.
 pub(super) type Roots = HashMap<String, MessageDescriptor>;
 
+/// Number of that idempotency level.
+const NO_SIDE_EFFECTS: i32 = 1;
+
 const SCALARS: [(&str, &str); 8] = [
     ("Int64", "A whole number of 64 bits, as a string."),
     (
@@ -392,6 +395,12 @@ impl Target {
     }
 }
 
+/// Whether calling a method changes nothing.
+fn is_pure(method: &Method) -> bool {
+    let options = method.descriptor.method_descriptor_proto().options.as_ref();
+    options.is_some_and(|it| it.idempotency_level == Some(NO_SIDE_EFFECTS))
+}
+
 /// `serviceMethod`; with its package where two services would meet.
 fn root_name(method: &Method, taken: &Roots) -> String {
     let service = method.descriptor.parent_service();
@@ -419,7 +428,7 @@ pub(super) fn build(schema: &Schema, calls: &Calls) -> Result<(Executable, Roots
         schema
             .methods()
             .iter()
-            .any(|it| !it.rules.is_empty() && it.kind == kind && it.is_pure() == pure)
+            .any(|it| !it.rules.is_empty() && it.kind == kind && is_pure(it) == pure)
     };
     let has_query = kinds(Kind::Unary, true);
     let has_mutation = kinds(Kind::Unary, false);
@@ -466,7 +475,7 @@ pub(super) fn build(schema: &Schema, calls: &Calls) -> Result<(Executable, Roots
         if let Some(argument) = argument {
             field = field.argument(argument);
         }
-        if method.is_pure() {
+        if is_pure(method) {
             query = query.field(field);
         } else {
             mutation = mutation.field(field);

@@ -123,6 +123,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_messages_or_an_error(bytes: Vec<u8>, unpacks: bool, step in 1_usize..20) {
+            let mut decoder = Decoder::new(100, unpacks);
+            for piece in bytes.chunks(step) {
+                decoder.push(Bytes::copy_from_slice(piece));
+                while let Ok(Some(message)) = decoder.next() {
+                    assert!(message.len() <= 100);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_length_beyond_the_limit_is_refused_by_the_header_alone() {
         let mut decoder = Decoder::new(100, false);

@@ -25,9 +25,6 @@ pub(crate) use rule::{Body, Rule, Verb, is_scalar_json};
 /// Number of the protobuf codec on ringway's wire.
 const PROTOBUF: u8 = 1;
 
-/// Number of that idempotency level.
-const NO_SIDE_EFFECTS: i32 = 1;
-
 /// The services of a gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct Schema(Arc<Inner>);
@@ -53,14 +50,6 @@ pub(crate) struct Method {
     /// Its HTTP bindings, first the primary one; none for what servers add themselves: that is for gRPC's
     /// own tools.
     pub(crate) rules: Vec<Rule>,
-}
-
-impl Method {
-    /// Whether calling it changes nothing.
-    pub(crate) fn is_pure(&self) -> bool {
-        let options = self.descriptor.method_descriptor_proto().options.as_ref();
-        options.is_some_and(|it| it.idempotency_level == Some(NO_SIDE_EFFECTS))
-    }
 }
 
 impl fmt::Debug for Schema {
