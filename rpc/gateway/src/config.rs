@@ -177,7 +177,7 @@ impl GatewayConfig {
     }
 
     /// Serve GraphQL at `/graphql`: methods with `idempotency_level = NO_SIDE_EFFECTS` are queries, other unary ones
-    /// mutations, streams of answers subscriptions, by `accept: text/event-stream`. Needs the cargo feature `graphql`.
+    /// mutations, streams of answers subscriptions, by `accept: text/event-stream` or WebSockets (graphql-transport-ws). Needs the cargo feature `graphql`.
     /// Default off.
     #[must_use]
     pub fn graphql(mut self, graphql: bool) -> Self {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use ringway_rpc::{Channel, ServerBuilder};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::backend::{Backend, Local};
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) document: Option<Document>,
     pub(crate) graph: Option<Graph>,
+    /// Places for WebSockets, which are no HTTP connections any more.
+    pub(crate) sockets: Arc<Semaphore>,
     pub(crate) config: GatewayConfig,
 }
 
@@ -149,6 +151,7 @@ impl Gateway {
                 routes,
                 document,
                 graph,
+                sockets: Arc::new(Semaphore::new(config.connections_max)),
                 config,
             });
             if let Some(work) = work {

@@ -120,7 +120,9 @@ fn connection(
         let shared = Rc::clone(&shared);
         Box::pin(async move { Ok(handle(&shared, request).await) })
     });
-    builder.serve_connection(io, service).into_owned()
+    builder
+        .serve_connection_with_upgrades(io, service)
+        .into_owned()
 }
 
 async fn handle(shared: &Rc<Shared>, request: Request<Incoming>) -> Response<Body> {

@@ -2,6 +2,7 @@
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::rc::Rc;
 
 use ::http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -15,7 +16,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::calls::Common;
-use super::{Graph, limits};
+use super::{Graph, limits, socket};
 use crate::body::{Body, Cut, Frames, Refusal, collect};
 use crate::gateway::Shared;
 use crate::host::media_type;
@@ -97,6 +98,9 @@ pub(super) async fn handle(
     graph: &Graph,
     request: HttpRequest<Incoming>,
 ) -> Response<Body> {
+    if socket::is_wanted(request.headers()) {
+        return socket::accept(shared, request);
+    }
     let Some(form) = Form::of(request.headers()) else {
         return write(
             Form::Json,
@@ -127,7 +131,7 @@ pub(super) async fn handle(
     }
 }
 
-fn error(text: &str) -> Value {
+pub(super) fn error(text: &str) -> Value {
     json!({ "errors": [{ "message": text }] })
 }
 
@@ -148,11 +152,57 @@ fn head(form: Form, headers: &mut HeaderMap) {
 }
 
 /// What is asked, as the specification names it.
-#[derive(Default)]
-struct Asked {
+pub(super) struct Asked {
     query: String,
     variables: Value,
     operation: Option<String>,
+}
+
+impl Asked {
+    fn request(self, document: ExecutableDocument, common: Common) -> Request {
+        let mut request = Request::new(self.query)
+            .variables(Variables::from_json(self.variables))
+            .data(common);
+        request.operation_name = self.operation;
+        request.set_parsed_query(document);
+        request
+    }
+
+    /// From the object that the specification describes; what is wrong with it else.
+    pub(super) fn of_json(json: Value) -> Result<Self, &'static str> {
+        let Value::Object(mut fields) = json else {
+            return Err("the body has to be one object; batches are not taken");
+        };
+        let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+        let Value::String(query) = take("query") else {
+            return Err("`query` has to be a string");
+        };
+        let variables = take("variables");
+        let operation = match take("operationName") {
+            Value::Null => None,
+            Value::String(name) => Some(name).filter(|it| !it.is_empty()),
+            _ => return Err("`operationName` has to be a string"),
+        };
+        if !matches!(take("extensions"), Value::Null | Value::Object(_)) {
+            return Err("`extensions` has to be an object");
+        }
+        Self::checked(query, variables, operation)
+    }
+
+    fn checked(
+        query: String,
+        variables: Value,
+        operation: Option<String>,
+    ) -> Result<Self, &'static str> {
+        if !matches!(variables, Value::Null | Value::Object(_)) {
+            return Err("`variables` has to be an object");
+        }
+        Ok(Self {
+            query,
+            variables,
+            operation,
+        })
+    }
 }
 
 async fn run(
@@ -184,8 +234,7 @@ async fn run(
         is_document: true,
         ..Refused::bad(text)
     };
-    let document = limits::parse(&asked.query, &graph.roots).map_err(wrong)?;
-    let kind = kind(&document, asked.operation.as_deref()).map_err(wrong)?;
+    let (document, kind) = plan(graph, &asked).map_err(wrong)?;
     if parts.method != Method::POST && kind == OperationType::Mutation {
         let mut refused =
             Refused::new(StatusCode::METHOD_NOT_ALLOWED, "mutations are made by POST");
@@ -204,11 +253,7 @@ async fn run(
                     .filter(|_| kind != OperationType::Subscription)
             }),
     };
-    let mut request = Request::new(asked.query)
-        .variables(Variables::from_json(asked.variables))
-        .data(common);
-    request.operation_name = asked.operation;
-    request.set_parsed_query(document);
+    let request = asked.request(document, common);
     if form == Form::Events {
         let events = Events {
             answers: Box::pin(graph.executable.execute_stream(request)),
@@ -233,6 +278,27 @@ async fn run(
     Ok(write(form, http, &json))
 }
 
+/// The document, measured, and the kind of the operation that is to run.
+fn plan(graph: &Graph, asked: &Asked) -> Result<(ExecutableDocument, OperationType), String> {
+    let document = limits::parse(&asked.query, &graph.roots)?;
+    let kind = kind(&document, asked.operation.as_deref())?;
+    Ok((document, kind))
+}
+
+/// A request that is ready to run; what does not stream ends after `unary_timeout`.
+pub(super) fn prepare(
+    graph: &Graph,
+    asked: Asked,
+    mut common: Common,
+    unary_timeout: Option<Duration>,
+) -> Result<Request, String> {
+    let (document, kind) = plan(graph, &asked)?;
+    if kind != OperationType::Subscription {
+        common.timeout = unary_timeout;
+    }
+    Ok(asked.request(document, common))
+}
+
 /// The operation that is to run.
 fn kind(document: &ExecutableDocument, name: Option<&str>) -> Result<OperationType, String> {
     let mut operations = document.operations.iter();
@@ -253,7 +319,7 @@ fn kind(document: &ExecutableDocument, name: Option<&str>) -> Result<OperationTy
 }
 
 /// An answer as JSON, and whether nothing of it was run.
-fn shown(answer: &Answer) -> (Value, bool) {
+pub(super) fn shown(answer: &Answer) -> (Value, bool) {
     let is_null = answer.data == async_graphql::Value::Null;
     let is_refused =
         is_null && !answer.errors.is_empty() && answer.errors.iter().all(|it| it.path.is_empty());
@@ -267,25 +333,7 @@ fn shown(answer: &Answer) -> (Value, bool) {
 fn of_body(raw: &[u8]) -> Result<Asked, Refused> {
     let json: Value = serde_json::from_slice(raw)
         .map_err(|error| Refused::bad(format!("the body is no JSON: {error}")))?;
-    let Value::Object(mut fields) = json else {
-        return Err(Refused::bad(
-            "the body has to be one object; batches are not taken",
-        ));
-    };
-    let mut take = |name: &str| fields.remove(name).unwrap_or_default();
-    let Value::String(query) = take("query") else {
-        return Err(Refused::bad("`query` has to be a string"));
-    };
-    let variables = take("variables");
-    let operation = match take("operationName") {
-        Value::Null => None,
-        Value::String(name) => Some(name).filter(|it| !it.is_empty()),
-        _ => return Err(Refused::bad("`operationName` has to be a string")),
-    };
-    if !matches!(take("extensions"), Value::Null | Value::Object(_)) {
-        return Err(Refused::bad("`extensions` has to be an object"));
-    }
-    checked(query, variables, operation)
+    Asked::of_json(json).map_err(Refused::bad)
 }
 
 fn of_query(text: &str) -> Result<Asked, Refused> {
@@ -306,18 +354,7 @@ fn of_query(text: &str) -> Result<Asked, Refused> {
         }
     }
     let query = query.ok_or_else(|| Refused::bad("`query` is missing"))?;
-    checked(query, variables, operation)
-}
-
-fn checked(query: String, variables: Value, operation: Option<String>) -> Result<Asked, Refused> {
-    if !matches!(variables, Value::Null | Value::Object(_)) {
-        return Err(Refused::bad("`variables` has to be an object"));
-    }
-    Ok(Asked {
-        query,
-        variables,
-        operation,
-    })
+    Asked::checked(query, variables, operation).map_err(Refused::bad)
 }
 
 /// Answers as events: `next` for each, `complete` at the end.

@@ -10,6 +10,7 @@ mod http;
 mod input;
 mod limits;
 mod output;
+mod socket;
 mod types;
 
 use std::rc::Rc;
