@@ -10,6 +10,9 @@ pub(crate) enum Library {
     Ringway,
     /// ringway's channel for other threads.
     RingwayChannel,
+    /// ringway over QUIC.
+    RingwayQuic,
+    Quinn,
     Tonic,
     Tarpc,
     Capnp,
@@ -41,7 +44,7 @@ const fn contestant(name: &'static str, library: Library, setting: Setting) -> C
 }
 
 /// All of them. The first is what the others are compared with.
-pub(crate) const CONTESTANTS: [Contestant; 9] = [
+pub(crate) const CONTESTANTS: [Contestant; 13] = [
     contestant("ringway-best", Library::Ringway, Setting::Best),
     contestant("ringway-default", Library::Ringway, Setting::Default),
     contestant("ringway-channel", Library::RingwayChannel, Setting::Default),
@@ -51,6 +54,15 @@ pub(crate) const CONTESTANTS: [Contestant; 9] = [
     contestant("tarpc-default", Library::Tarpc, Setting::Default),
     contestant("capnp-best", Library::Capnp, Setting::Best),
     contestant("capnp-default", Library::Capnp, Setting::Default),
+    // `--only quic` compares these with the first of them.
+    contestant("quic-ringway-best", Library::RingwayQuic, Setting::Best),
+    contestant(
+        "quic-ringway-default",
+        Library::RingwayQuic,
+        Setting::Default,
+    ),
+    contestant("quic-quinn-best", Library::Quinn, Setting::Best),
+    contestant("quic-quinn-default", Library::Quinn, Setting::Default),
 ];
 
 /// What is exchanged.

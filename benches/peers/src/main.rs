@@ -1,4 +1,4 @@
-//! ringway beside tonic, tarpc and capnp-rpc: the same workloads, in one run.
+//! ringway beside tonic, tarpc, capnp-rpc and quinn: the same workloads, in one run.
 //!
 //! Client and server are two processes, pinned to a core each, as in `ringway bench`. Every round measures every
 //! contestant once; a result is the median over the rounds, a ratio the median of the rounds' ratios. Servers whose

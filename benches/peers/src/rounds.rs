@@ -96,6 +96,10 @@ impl Pair {
         let client: Box<dyn Client> = match contestant.library {
             Library::Ringway => Box::new(peers::ringway::Inline::connect(address, setting)?),
             Library::RingwayChannel => Box::new(peers::ringway::Blocking::connect(address)?),
+            Library::RingwayQuic => {
+                Box::new(peers::ringway::Inline::connect_quic(address, setting)?)
+            }
+            Library::Quinn => peers::quinn::connect(address, setting)?,
             Library::Tonic => peers::tonic::connect(address, setting)?,
             Library::Tarpc => peers::tarpc::connect(address, setting)?,
             Library::Capnp => peers::capnp::connect(address, setting)?,

@@ -11,6 +11,8 @@ pub(crate) fn run(name: &str, core: usize, parent: i32) -> Outcome<()> {
     let contestant = found.ok_or_else(|| format!("no contestant is named {name}"))?;
     match contestant.library {
         Library::Ringway | Library::RingwayChannel => peers::ringway::serve(contestant.setting),
+        Library::RingwayQuic => peers::ringway::serve_quic(contestant.setting),
+        Library::Quinn => peers::quinn::serve(contestant.setting),
         Library::Tonic => peers::tonic::serve(contestant.setting),
         Library::Tarpc => peers::tarpc::serve(contestant.setting),
         Library::Capnp => peers::capnp::serve(contestant.setting),

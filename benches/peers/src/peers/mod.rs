@@ -2,6 +2,8 @@
 
 pub(crate) mod asynchronous;
 pub(crate) mod capnp;
+pub(crate) mod certificate;
+pub(crate) mod quinn;
 pub(crate) mod ringway;
 pub(crate) mod tarpc;
 pub(crate) mod tonic;

@@ -8,8 +8,9 @@ use ringway::rpc::{
     Answer, Call, CallOptions, Channel, Clients, IncomingCall, InlineChannel, Kind, Method, Node,
     Raw, Server, Service, ServiceInfo, rpc_config,
 };
-use ringway::{Config, Idle, Slice};
+use ringway::{Config, Identity, Idle, QuicConfig, Roots, Slice, TlsConfig};
 
+use super::certificate::{Certificate, parted};
 use crate::Outcome;
 use crate::contestant::{Client, Setting, Workload, check, record};
 use crate::server::say;
@@ -59,6 +60,19 @@ pub(crate) fn serve(setting: Setting) -> Outcome<()> {
     Ok(())
 }
 
+pub(crate) fn serve_quic(setting: Setting) -> Outcome<()> {
+    let made = Certificate::new()?;
+    let identity = Identity::from_pem(made.certificate.as_bytes(), made.key.as_bytes())?;
+    let tls = TlsConfig::builder().identity(identity).build()?;
+    let mut server = Server::builder()
+        .service(|| Echo)
+        .engine(move || config(setting).quic(QuicConfig::new(tls.clone())))
+        .bind(&["quic://127.0.0.1:0"])?;
+    say(made.beside(&server.addresses()[0]));
+    server.run();
+    Ok(())
+}
+
 /// The inline channel.
 pub(crate) struct Inline {
     channel: InlineChannel,
@@ -68,7 +82,18 @@ pub(crate) struct Inline {
 
 impl Inline {
     pub(crate) fn connect(address: &str, setting: Setting) -> Outcome<Self> {
-        let mut engine = config(setting).build()?;
+        Self::with(config(setting), address)
+    }
+
+    pub(crate) fn connect_quic(address: &str, setting: Setting) -> Outcome<Self> {
+        let (address, certificate) = parted(address)?;
+        let roots = Roots::from_pem(certificate.as_bytes())?;
+        let tls = TlsConfig::builder().roots(roots).build()?;
+        Self::with(config(setting).quic(QuicConfig::new(tls)), address)
+    }
+
+    fn with(config: Config, address: &str) -> Outcome<Self> {
+        let mut engine = config.build()?;
         let size = Workload::Bandwidth.size();
         let mut large = engine.context().lease(size).ok_or("no memory")?;
         large.append(size).ok_or("no memory")?.fill(7);
