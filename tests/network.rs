@@ -3,10 +3,11 @@
 
 mod world;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use ringway::{ListenOptions, SocketOptions};
+use world::relay::Relay;
 use world::{App, Pair, Tape, World, config, config_with, pattern};
 
 /// So long that a test which waits for it has hung.
@@ -54,55 +55,6 @@ fn connecting_to_nobody_is_refused_at_once(world: World) {
         "{}",
         gone.text
     );
-}
-
-/// A relay whose socket for the client can vanish and come back.
-struct Relay {
-    front: Option<UdpSocket>,
-    address: SocketAddr,
-    back: UdpSocket,
-    client: Option<SocketAddr>,
-}
-
-impl Relay {
-    fn to(server: SocketAddr) -> Self {
-        let front = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let back = UdpSocket::bind("127.0.0.1:0").unwrap();
-        back.connect(server).unwrap();
-        front.set_nonblocking(true).unwrap();
-        back.set_nonblocking(true).unwrap();
-        Self {
-            address: front.local_addr().unwrap(),
-            front: Some(front),
-            back,
-            client: None,
-        }
-    }
-
-    fn carry(&mut self) {
-        let mut room = [0; 65_536];
-        if let Some(front) = &self.front {
-            while let Ok((len, from)) = front.recv_from(&mut room) {
-                self.client = Some(from);
-                self.back.send(&room[..len]).ok();
-            }
-        }
-        while let Ok(len) = self.back.recv(&mut room) {
-            if let (Some(front), Some(client)) = (&self.front, self.client) {
-                front.send_to(&room[..len], client).ok();
-            }
-        }
-    }
-
-    fn vanish(&mut self) {
-        self.front = None;
-    }
-
-    fn come_back(&mut self) {
-        let front = UdpSocket::bind(self.address).unwrap();
-        front.set_nonblocking(true).unwrap();
-        self.front = Some(front);
-    }
 }
 
 fn nobody_for_a_while_does_not_end_a_connection(world: World) {

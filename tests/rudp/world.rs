@@ -328,6 +328,7 @@ impl World {
         let mut lease = node.pools.lease(body.len()).expect("memory to send");
         lease.reset(0);
         lease.append(body.len()).unwrap().copy_from_slice(body);
+        let held = node.endpoint.held_bytes(body.len());
         let message = Outgoing {
             header,
             body: lease.freeze(),
@@ -336,7 +337,7 @@ impl World {
         node.endpoint
             .send(session, message, now)
             .map_err(|(_, refusal)| refusal)?;
-        node.lines.get_mut(&session).unwrap().queued += body.len();
+        node.lines.get_mut(&session).unwrap().queued += held;
         Ok(())
     }
 

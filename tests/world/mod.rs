@@ -7,6 +7,7 @@
 )]
 
 mod drivers;
+pub mod relay;
 
 use std::cell::RefCell;
 use std::rc::Rc;

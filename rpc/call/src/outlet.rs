@@ -38,6 +38,29 @@ pub trait Outlet {
     /// Hands the slice back.
     fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)>;
 
+    /// Like [`frame`](Self::frame), for a frame that may overtake all others of its connection and be overtaken by
+    /// them: it is all that its call says in this direction, but for a CANCEL that is skipped when it comes first.
+    ///
+    /// # Errors
+    /// Nothing was sent and `fill` was not called.
+    #[inline]
+    fn frame_apart(
+        &mut self,
+        head: Head,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Blocked> {
+        self.frame(head, len, fill)
+    }
+
+    /// Like [`slice`](Self::slice), for such a frame.
+    ///
+    /// # Errors
+    /// Hands the slice back.
+    fn slice_apart(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        self.slice(head, slice)
+    }
+
     /// Bytes that wait for sending: large messages keep them few, so that urgent frames pass soon.
     fn queued_bytes(&self) -> usize;
 }
@@ -55,6 +78,20 @@ impl<O: Outlet + ?Sized> Outlet for &mut O {
 
     fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         (**self).slice(head, slice)
+    }
+
+    #[inline]
+    fn frame_apart(
+        &mut self,
+        head: Head,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Blocked> {
+        (**self).frame_apart(head, len, fill)
+    }
+
+    fn slice_apart(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        (**self).slice_apart(head, slice)
     }
 
     fn queued_bytes(&self) -> usize {

@@ -42,12 +42,15 @@ pub(crate) enum Sent {
 pub(crate) struct Front<'a> {
     pub(crate) fields: &'a [u8],
     pub(crate) metadata: &'a [u8],
+    /// The frame may overtake others, if the message comes in one; see [`Outlet::frame_apart`].
+    pub(crate) apart: bool,
 }
 
 impl Front<'_> {
     pub(crate) const NONE: Front<'static> = Front {
         fields: &[],
         metadata: &[],
+        apart: false,
     };
 
     #[inline]
@@ -172,19 +175,24 @@ impl Base {
         }
         let body = if front.len() == 0 {
             match body.share() {
-                Ok(slice) => return self.shared(out, head, slice),
+                Ok(slice) => return self.shared(out, head, slice, front.apart),
                 Err(body) => body,
             }
         } else {
             body
         };
         let mut body = Some(body);
-        let sent = out.frame(head, front.len() + len, |room| {
+        let fill = |room: &mut [u8]| {
             let room = front.write(room);
             if let Some(body) = body.take() {
                 body.write(room);
             }
-        });
+        };
+        let sent = if front.apart {
+            out.frame_apart(head, front.len() + len, fill)
+        } else {
+            out.frame(head, front.len() + len, fill)
+        };
         match (sent, body) {
             (Err(blocked), Some(body)) => Err(Refused::blocked(blocked, body)),
             _ => Ok(Sent::Whole),
@@ -197,8 +205,14 @@ impl Base {
         out: &mut impl Outlet,
         head: Head,
         slice: Slice,
+        apart: bool,
     ) -> Result<Sent, Refused<B>> {
-        if let Err((slice, Blocked::Full)) = out.slice(head, slice) {
+        let sent = if apart {
+            out.slice_apart(head, slice)
+        } else {
+            out.slice(head, slice)
+        };
+        if let Err((slice, Blocked::Full)) = sent {
             self.debts.push(Owed {
                 head,
                 front: Box::default(),
@@ -354,6 +368,7 @@ fn announcement<'a>(head: &Head, front: Front<'a>, fields: Option<&'a [u8; 16]>)
     Front {
         fields: fields.map_or(front.fields, <[u8; 16]>::as_slice),
         metadata: if head.tag == 0 { &[] } else { front.metadata },
+        apart: false,
     }
 }
 

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use ringway_buf::Slice;
 use ringway_call::{Blocked, Head, Keep, Outlet};
-use ringway_engine::{ConnectionId, Context, Header, Message, SendError};
+use ringway_engine::{ConnectionId, Context, Delivery, Header, Message, SendError};
 
 use crate::local::Pipe;
 
@@ -75,18 +75,22 @@ impl<'a> Line<'a> {
     }
 }
 
-impl Outlet for Line<'_> {
+impl Line<'_> {
     #[inline]
-    fn frame(
+    fn put(
         &mut self,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
+        apart: bool,
     ) -> Result<(), Blocked> {
         match &mut self.wire {
             Wire::Engine(cx) => {
                 let mut claim = cx.claim(self.connection, len).map_err(blocked)?;
                 fill(&mut claim);
+                if apart && claim.overtakes() {
+                    claim = claim.delivery(Delivery::Unordered);
+                }
                 claim
                     .kind(head.kind)
                     .flags(head.flags)
@@ -99,7 +103,7 @@ impl Outlet for Line<'_> {
         }
     }
 
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn put_slice(&mut self, head: Head, slice: Slice, apart: bool) -> Result<(), (Slice, Blocked)> {
         match &mut self.wire {
             Wire::Engine(cx) => {
                 let header = Header {
@@ -109,11 +113,46 @@ impl Outlet for Line<'_> {
                     tag: head.tag,
                     word: head.word,
                 };
-                cx.send_slice_as(self.connection, header, slice)
+                let delivery = if apart && cx.overtakes(self.connection) {
+                    Delivery::Unordered
+                } else {
+                    Delivery::Ordered
+                };
+                cx.send_slice_with(self.connection, header, slice, delivery)
                     .map_err(|full| (full.message, blocked(full.error)))
             }
             Wire::Memory(pipe) => pipe.slice(head, slice),
         }
+    }
+}
+
+impl Outlet for Line<'_> {
+    #[inline]
+    fn frame(
+        &mut self,
+        head: Head,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Blocked> {
+        self.put(head, len, fill, false)
+    }
+
+    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        self.put_slice(head, slice, false)
+    }
+
+    #[inline]
+    fn frame_apart(
+        &mut self,
+        head: Head,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Blocked> {
+        self.put(head, len, fill, true)
+    }
+
+    fn slice_apart(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        self.put_slice(head, slice, true)
     }
 
     #[inline]

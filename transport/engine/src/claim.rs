@@ -3,6 +3,8 @@
 use core::ops::{Deref, DerefMut};
 use std::net::SocketAddr;
 
+use ringway_proto::packet::Delivery;
+
 use crate::counters::Cells;
 use crate::hub::Hub;
 use crate::send::{Label, Room, count};
@@ -64,6 +66,25 @@ impl<'a> Claim<'a> {
     pub fn word(mut self, word: u64) -> Self {
         self.label.word = word;
         self
+    }
+
+    /// Sets how the message travels. Streams and datagrams have one way each and take no notice.
+    ///
+    /// Over `quic` an unordered message costs a stream of its own, and an unreliable one has to fit a datagram of
+    /// its path; a longer one is dropped and counted ([`Counter::Expired`](crate::Counter)).
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.label.delivery = delivery;
+        self
+    }
+
+    /// Whether [`Delivery::Unordered`] costs nothing on this connection: over `rudp`.
+    #[must_use]
+    #[inline]
+    pub fn overtakes(&self) -> bool {
+        match &self.room {
+            Room::Frame(frame) => frame.overtakes(),
+            Room::Datagram(_) => false,
+        }
     }
 
     /// Sends the whole room as one message.

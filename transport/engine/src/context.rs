@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ringway_buf::{Instant, Lease, Slice};
 use ringway_driver::{Address, SharedPools};
+use ringway_proto::packet::Delivery;
 use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 
 use crate::connection::{Carrier, Phase};
@@ -84,6 +85,7 @@ impl Context<'_> {
             flags: 0,
             tag: header.tag,
             word: header.word,
+            ..Label::default()
         };
         Claim::make(self.hub, message.connection, message.peer, len, label)
     }
@@ -139,6 +141,37 @@ impl Context<'_> {
         self.hub
             .send_slice(connection, slice, Label::from(header))
             .map_err(|(message, error)| Full { message, error })
+    }
+
+    /// Like [`send_slice_as`](Self::send_slice_as); `delivery` says how it travels, as on a
+    /// [claim](Claim::delivery).
+    ///
+    /// # Errors
+    /// Hands the slice back with the reason.
+    pub fn send_slice_with(
+        &mut self,
+        connection: ConnectionId,
+        header: Header,
+        slice: Slice,
+        delivery: Delivery,
+    ) -> Result<(), Full<Slice>> {
+        let label = Label {
+            delivery,
+            ..Label::from(header)
+        };
+        self.hub
+            .send_slice(connection, slice, label)
+            .map_err(|(message, error)| Full { message, error })
+    }
+
+    /// Whether [`Delivery::Unordered`] costs nothing on a connection: over `rudp`.
+    #[must_use]
+    pub fn overtakes(&self, connection: ConnectionId) -> bool {
+        let found = self.hub.connections.get(connection.0);
+        found.is_some_and(|entry| match &entry.carrier {
+            Carrier::Packet(end) => end.deliveries.overtake,
+            _ => false,
+        })
     }
 
     /// Leases memory for a message of up to `len` bytes, with headroom for the frame. `None`: the budget is

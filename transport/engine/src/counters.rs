@@ -48,6 +48,8 @@ counters! {
     Refused => "refused",
     /// Accepts that the system refused (descriptors exhausted).
     AcceptFaults => "accept_faults",
+    /// Unreliable messages that were dropped unsent: past their deadline, or longer than their path carries.
+    Expired => "expired",
     /// Sends refused with `Full`.
     Full => "full",
     /// Times a connection waited for receive memory.

@@ -47,6 +47,8 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) enum Owed {
     Closed(ConnectionId, Option<ringway_driver::OpenError>),
+    /// Bytes of a message that was dropped are free.
+    Freed(ConnectionId, usize),
 }
 
 #[derive(Debug)]

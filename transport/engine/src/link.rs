@@ -13,6 +13,7 @@ use std::task::Poll;
 use ringway_buf::{Slice, mpsc, spsc};
 use ringway_driver::Address;
 use ringway_proto::CloseCode;
+use ringway_proto::packet::Delivery;
 
 use crate::hub::Hub;
 use crate::remote::{Reply, Shared, Signal, block_on};
@@ -102,6 +103,7 @@ struct Outgoing {
     body: Vec<u8>,
     tag: u16,
     word: u64,
+    delivery: Delivery,
 }
 
 /// The engine's end.
@@ -297,6 +299,7 @@ impl Hub {
             let label = Label {
                 tag: outgoing.tag,
                 word: outgoing.word,
+                delivery: outgoing.delivery,
                 ..Label::default()
             };
             let claim = Claim::make(self, id, None, outgoing.body.len(), label);
@@ -358,6 +361,21 @@ impl Link {
         tag: u16,
         word: u64,
     ) -> Result<(), Full<Vec<u8>>> {
+        self.try_send_with(body, tag, word, Delivery::Ordered)
+    }
+
+    /// Like [`try_send_labelled`](Self::try_send_labelled); `delivery` says how the message travels, as on a
+    /// [claim](Claim::delivery).
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub fn try_send_with(
+        &self,
+        body: Vec<u8>,
+        tag: u16,
+        word: u64,
+        delivery: Delivery,
+    ) -> Result<(), Full<Vec<u8>>> {
         let bytes_max = self
             .peer
             .as_ref()
@@ -376,7 +394,12 @@ impl Link {
             });
         }
         self.outbound
-            .push(Outgoing { body, tag, word })
+            .push(Outgoing {
+                body,
+                tag,
+                word,
+                delivery,
+            })
             .map_err(|full| Full {
                 message: full.0.body,
                 error: SendError::Full,

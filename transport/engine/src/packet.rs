@@ -12,15 +12,16 @@ use ringway_buf::{Id, Instant, Pools, RecvBuffer};
 use ringway_driver::{Address, Burst, Close, Driver, ListenOptions, SocketId, SocketOptions};
 use ringway_proto::CloseCode;
 use ringway_proto::packet::{
-    ConnectRefusal, Delivery, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
+    ConnectRefusal, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
 };
 use ringway_proto::rudp;
 
 use crate::connection::Carrier;
+use crate::counters::Counter;
 use crate::event::Event;
 use crate::hub::{Action, Hub, Owed};
 use crate::listener::{Listener, Source};
-use crate::packet_batch::Frames;
+use crate::packet_batch::{Deliveries, Frames};
 use crate::recv::TurnSink;
 use crate::sockets::Owner;
 use crate::timers::Due;
@@ -89,6 +90,8 @@ pub(crate) struct PacketEnd {
     /// Messages are taken.
     pub(crate) sends: bool,
     pub(crate) address: SocketAddr,
+    /// How the messages of the open batch travel.
+    pub(crate) deliveries: Deliveries,
     /// Where small messages are kept together until the peer has them.
     shelf: Option<RecvBuffer>,
 }
@@ -107,6 +110,11 @@ impl PacketEnd {
             bytes_max: 0,
             sends: false,
             address,
+            deliveries: Deliveries {
+                // QUIC gives each of them a stream.
+                overtake: protocol == Protocol::Rudp,
+                ..Deliveries::default()
+            },
             shelf: None,
         }
     }
@@ -130,6 +138,8 @@ pub(crate) struct Endpoint {
     pub(crate) closing: bool,
     /// What the network last said when nobody was there.
     pub(crate) refusal: Option<std::io::Error>,
+    /// Unreliable messages that the machine has dropped, as far as they are counted.
+    expired: u64,
 }
 
 impl Endpoint {
@@ -264,6 +274,7 @@ impl Hub {
             armed_at: Instant::MAX,
             closing: false,
             refusal: None,
+            expired: 0,
         };
         let id = EndpointId(self.endpoints.insert(endpoint).ok()?);
         self.sockets.insert(socket, Owner::Endpoint(id));
@@ -459,24 +470,43 @@ impl Hub {
         while let Some(segment) = outbox.ready.pop() {
             messages.take(segment, &mut end.shelf, &self.pools);
         }
-        let bodies: usize = messages.whole.iter().map(|(_, body)| body.len()).sum();
-        outbox.queued_bytes = outbox.queued_bytes.saturating_sub(bytes) + bodies;
+        let mut deliveries = std::mem::take(&mut end.deliveries);
+        outbox.queued_bytes = outbox.queued_bytes.saturating_sub(bytes);
         let mut whole = messages.whole;
-        for (header, body) in whole.drain(..) {
-            let message = Outgoing {
-                header,
-                body,
-                delivery: Delivery::Ordered,
-            };
-            if let Some((_, session, machine)) = self.machine(id) {
+        let (mut held, mut freed, mut unfit) = (0, 0, 0);
+        if let Some((_, session, machine)) = self.machine(id) {
+            for ((header, body), delivery) in whole.drain(..).zip(deliveries.iter()) {
+                let cost = machine.held_bytes(body.len());
+                held += cost;
+                let message = Outgoing {
+                    header,
+                    body,
+                    delivery,
+                };
                 let sent = machine.send(session, message, now);
-                debug_assert!(
-                    !matches!(sent, Err((_, SendRefusal::TooLong { .. }))),
-                    "a claim is checked against the same limit"
-                );
+                if let Err((_, SendRefusal::TooLong { .. })) = sent {
+                    debug_assert!(
+                        delivery.is_unreliable(),
+                        "a claim is checked against the limit of the others"
+                    );
+                    freed += cost;
+                    unfit += 1;
+                }
             }
         }
+        whole.clear();
         self.fed = whole;
+        deliveries.clear();
+        if unfit > 0 {
+            self.cells.add(Counter::Expired, unfit);
+            self.owed.push(Owed::Freed(id, freed));
+        }
+        if let Some(connection) = self.connections.get_mut(id.0) {
+            connection.outbox.queued_bytes += held;
+            if let Carrier::Packet(end) = &mut connection.carrier {
+                end.deliveries = deliveries;
+            }
+        }
     }
 
     /// Messages have reached the peer. Returns whether `writable` is due.
@@ -592,6 +622,11 @@ impl Hub {
             };
             more = endpoint.machine.poll_transmit(&mut lender, now);
             lacks_memory = lender.lacks_memory;
+            let expired = endpoint.machine.expired();
+            self.cells.add(
+                Counter::Expired,
+                expired - std::mem::replace(&mut endpoint.expired, expired),
+            );
         }
         let timer = endpoint.machine.poll_timeout();
         let retry = lacks_memory.then(|| now + RETRY);

@@ -4,6 +4,7 @@
 //! A large batch is frozen and shared in place. A small one is copied to a shelf.
 
 use ringway_buf::{Pools, RecvBuffer, Segment, Slice, copy_counted};
+use ringway_proto::packet::Delivery;
 use ringway_proto::{HEADER_BYTES, Header, kind, padded};
 
 /// Batches up to this size are copied to a shelf that many of them share.
@@ -30,6 +31,33 @@ fn shelved(batch: &[u8], shelf: &mut Option<RecvBuffer>, pools: &Pools) -> Optio
     let len = copy_counted(shelf.spare_mut().get_mut(..batch.len())?, batch);
     shelf.filled(len);
     shelf.share(at..at + len)
+}
+
+/// How the messages of a batch travel, in their order: runs of equal ones.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    pub(crate) runs: Vec<(Delivery, usize)>,
+    /// Unordered messages cost no more than ordered ones.
+    pub(crate) overtake: bool,
+}
+
+impl Deliveries {
+    #[inline]
+    pub(crate) fn push(&mut self, delivery: Delivery) {
+        match self.runs.last_mut() {
+            Some((last, count)) if *last == delivery => *count += 1,
+            _ => self.runs.push((delivery, 1)),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Delivery> + '_ {
+        let runs = self.runs.iter();
+        runs.flat_map(|(delivery, count)| std::iter::repeat_n(*delivery, *count))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.runs.clear();
+    }
 }
 
 /// Messages taken out of a batch of frames.

@@ -269,7 +269,8 @@ fn copied(
     Some(place)
 }
 
-fn sent<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId, bytes: usize) {
+/// Bytes of a session's messages are free.
+pub(crate) fn sent<H: Handler>(hub: &mut Hub, handler: &mut H, id: ConnectionId, bytes: usize) {
     if !hub.freed(id, bytes) {
         return;
     }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use ringway_buf::{Chain, Slice};
 use ringway_driver::{Burst, Driver};
+use ringway_proto::packet::Delivery;
 use ringway_proto::{
     CloseCode, HEADER_BYTES, Header, StreamEvent, TRANSMIT_BYTES_MAX, kind, padded,
 };
@@ -18,6 +19,7 @@ use crate::counters::{Cells, Counter};
 use crate::datagram::DatagramRoom;
 use crate::event::Event;
 use crate::hub::Hub;
+use crate::packet_batch::Deliveries;
 use crate::{Claim, CloseReason, ConnectionId, Lease, SendError};
 
 /// Smallest and largest size of a batch's lease in bytes; the middle one is a receive slot's size. A batch
@@ -41,6 +43,8 @@ pub(crate) enum Room<'a> {
 pub(crate) struct Frame<'a> {
     batch: &'a mut Lease,
     queued_bytes: &'a mut usize,
+    /// Where a session of a packet transport notes how its messages travel; a stream has one way only.
+    deliveries: Option<&'a mut Deliveries>,
 }
 
 impl Frame<'_> {
@@ -56,6 +60,13 @@ impl Frame<'_> {
         room.get_mut(..len)
     }
 
+    /// Whether a message loses nothing by overtaking.
+    pub(crate) fn overtakes(&self) -> bool {
+        self.deliveries
+            .as_ref()
+            .is_some_and(|deliveries| deliveries.overtake)
+    }
+
     /// Makes the first `len` bytes a message at the end of the batch.
     #[inline]
     pub(crate) fn commit(self, len: usize, label: Label) {
@@ -69,16 +80,20 @@ impl Frame<'_> {
             bytes[HEADER_BYTES + len..].fill(0);
         }
         *self.queued_bytes += frame;
+        if let Some(deliveries) = self.deliveries {
+            deliveries.push(label.delivery);
+        }
     }
 }
 
-/// The fields of a message's header that its sender chooses.
+/// What a message's sender chooses: fields of its header, and how it travels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Label {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
     pub(crate) tag: u16,
     pub(crate) word: u64,
+    pub(crate) delivery: Delivery,
 }
 
 impl Default for Label {
@@ -88,6 +103,7 @@ impl Default for Label {
             flags: 0,
             tag: 0,
             word: 0,
+            delivery: Delivery::Ordered,
         }
     }
 }
@@ -100,6 +116,7 @@ impl From<Header> for Label {
             flags: header.flags,
             tag: header.tag,
             word: header.word,
+            delivery: Delivery::Ordered,
         }
     }
 }
@@ -115,6 +132,7 @@ impl Label {
             flags,
             tag,
             word,
+            delivery: _,
         } = self;
         Header {
             length: len as u32,
@@ -180,6 +198,7 @@ impl Hub {
                     Some(batch) if fits => Some(Room::Frame(Frame {
                         batch,
                         queued_bytes: &mut outbox.queued_bytes,
+                        deliveries: None,
                     })),
                     _ => None,
                 }
@@ -197,6 +216,7 @@ impl Hub {
                     Some(batch) if fits => Some(Room::Frame(Frame {
                         batch,
                         queued_bytes: &mut outbox.queued_bytes,
+                        deliveries: Some(&mut end.deliveries),
                     })),
                     _ => None,
                 }
@@ -283,6 +303,9 @@ impl Hub {
             outbox.open = Some(next);
         }
         outbox.queued_bytes += body;
+        if let Carrier::Packet(end) = &mut connection.carrier {
+            end.deliveries.push(label.delivery);
+        }
         self.cells.add(Counter::MessagesOut, 1);
         self.cells
             .add(Counter::BytesOut, (HEADER_BYTES + body) as u64);

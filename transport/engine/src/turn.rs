@@ -125,7 +125,16 @@ fn settle<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H)
     if hub.owed.is_empty() {
         return;
     }
-    for Owed::Closed(id, error) in std::mem::take(&mut hub.owed) {
+    for owed in std::mem::take(&mut hub.owed) {
+        let (id, error) = match owed {
+            Owed::Closed(id, error) => (id, error),
+            Owed::Freed(id, bytes) => {
+                if guarded(|| crate::packet_events::sent(hub, handler, id, bytes)).is_none() {
+                    hub.panicked(Some(id));
+                }
+                continue;
+            }
+        };
         if let (Some(connection), Some(error)) = (hub.connections.get_mut(id.0), error) {
             connection
                 .reason

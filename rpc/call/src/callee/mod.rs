@@ -194,15 +194,16 @@ impl Callee {
             self.one_way = self.one_way.saturating_sub(1);
             return Ok(());
         }
-        match self.slots.open_mut(call) {
+        let apart = match self.slots.open_mut(call) {
             None => return Err(Refused::Ended(body)),
             Some(slot) if slot.cancelled => {
                 // Nobody would grant a large one.
                 self.finish(out, call, &Status::of(Code::Cancelled, ""), &[], now);
                 return Ok(());
             }
-            Some(_) => {}
-        }
+            // Without a lane nothing else was said.
+            Some(slot) => slot.lane.is_none(),
+        };
         let flags = flag::END | flag::MESSAGE;
         let head = Head {
             tag: tag(metadata),
@@ -211,6 +212,7 @@ impl Callee {
         let front = Front {
             fields: &[],
             metadata,
+            apart,
         };
         let announce = |total| {
             let flags = flag::MESSAGE | flag::MORE;

@@ -250,7 +250,9 @@ impl Caller {
         if open.one_way {
             flags |= flag::ONE_WAY;
         }
-        let sent = self.say_open(out, open, call, fields, flags, body)?;
+        // An unbound method's BIND must come first; of a unary call nothing else does.
+        let apart = method_kind == Kind::Unary && bound == Some(Bound::Ok);
+        let sent = self.say_open(out, open, call, (fields, flags, apart), body)?;
         if open.one_way {
             return Ok(call);
         }
@@ -287,8 +289,7 @@ impl Caller {
         out: &mut impl Outlet,
         open: &Open<'_>,
         call: CallId,
-        fields: OpenFields,
-        flags: u8,
+        (fields, flags, apart): (OpenFields, u8, bool),
         body: Option<B>,
     ) -> Result<Sent, Refused<Option<B>>> {
         let head = Head {
@@ -299,6 +300,7 @@ impl Caller {
         let front = Front {
             fields: &bytes,
             metadata: open.metadata,
+            apart,
         };
         let Some(body) = body else {
             return match self

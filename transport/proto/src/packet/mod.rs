@@ -84,6 +84,14 @@ pub enum Delivery {
     },
 }
 
+impl Delivery {
+    /// Whether the message may be lost.
+    #[must_use]
+    pub const fn is_unreliable(self) -> bool {
+        matches!(self, Self::Unreliable { .. })
+    }
+}
+
 /// A message to be sent. The body is shared memory, which the session holds until the peer has it.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -134,7 +142,7 @@ pub enum PacketEvent {
     Sent {
         /// Which session.
         session: SessionId,
-        /// Bytes of bodies, as counted by [`send`](PacketEndpoint::send).
+        /// Bytes, as counted by [`held_bytes`](PacketEndpoint::held_bytes).
         bytes: usize,
     },
     /// The peer drains: it wants nothing new.
@@ -154,7 +162,8 @@ pub enum PacketEvent {
         session: SessionId,
         /// Why.
         end: SessionEnd,
-        /// Bytes of accepted bodies that the peer has not acknowledged.
+        /// Bytes of accepted messages, as counted by [`held_bytes`](PacketEndpoint::held_bytes), that the peer has
+        /// not acknowledged.
         unsent_bytes: u64,
     },
 }
@@ -406,6 +415,17 @@ pub trait PacketEndpoint: fmt::Debug {
     /// # Errors
     /// [`SendRefusal`] when it would take none.
     fn message_bytes_max(&self, session: SessionId) -> Result<usize, SendRefusal>;
+
+    /// Memory that a message with a body of `len` bytes counts for until `Sent` tells that it is free: with what is
+    /// kept beside the body, so that empty messages are bounded too.
+    fn held_bytes(&self, len: usize) -> usize {
+        len
+    }
+
+    /// Unreliable messages that were dropped unsent, because their time was over, since the start.
+    fn expired(&self) -> u64 {
+        0
+    }
 
     /// Takes a message. It stays in memory until `Sent` counts its bytes; the caller bounds the sum.
     ///

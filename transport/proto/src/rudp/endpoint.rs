@@ -22,6 +22,7 @@ use ringway_buf::{Alarms, Id, Instant, Pools, RecvBuffer, Table};
 use super::config::{RudpConfig, RudpConfigError};
 use super::mac::Key;
 use super::number::{narrow, wide};
+use super::send::HELD_BYTES;
 use super::session::{Beginning, Migration, Phase, RudpStats, Session, Shared};
 use super::transmit::Outcome;
 use super::wire::{Ack, First, Frame, Long, PacketHeader, Reader, is_intact};
@@ -579,6 +580,14 @@ impl PacketEndpoint for Rudp {
         session.outbound.push(message);
         self.touch(id);
         Ok(())
+    }
+
+    fn held_bytes(&self, len: usize) -> usize {
+        len + HELD_BYTES
+    }
+
+    fn expired(&self) -> u64 {
+        self.shared.stats.expired
     }
 
     fn put_back(&mut self, session: SessionId, header: Header, body: RecvBuffer) {

@@ -29,6 +29,9 @@ use crate::wire::Header;
 pub(crate) const WINDOW: u64 = 4096;
 /// A piece smaller than this is not worth its head; the next packet takes it.
 const PIECE_BYTES_MIN: u32 = 64;
+/// What is kept of a message beside its body, in bytes, rounded up: without it empty messages would cost nothing.
+pub(crate) const HELD_BYTES: usize = 128;
+const _: () = assert!(size_of::<Item>() <= HELD_BYTES);
 
 /// How far the peer has a message.
 #[derive(Debug)]
@@ -89,6 +92,8 @@ pub(crate) struct Filled {
     pub(crate) again: usize,
     /// More was there than fitted.
     pub(crate) overflows: bool,
+    /// Messages that were dropped because their time was over.
+    pub(crate) expired: u64,
 }
 
 #[derive(Debug)]
@@ -101,9 +106,9 @@ pub(crate) struct Outbound {
     started_messages: u64,
     credit_bytes: u64,
     credit_messages: u64,
-    /// Bytes of bodies that were accepted and are not settled.
+    /// Bytes of messages, with [`HELD_BYTES`] for each, that were accepted and are not settled.
     pub(crate) queued_bytes: usize,
-    /// Bytes of bodies that were settled and not yet reported.
+    /// The same of those that were settled and not yet reported.
     freed_bytes: usize,
     settled: bool,
     /// About how many bytes of packets the messages need that were not sent yet.
@@ -149,7 +154,7 @@ impl Outbound {
             Delivery::Unreliable { deadline } => (Lane::Unreliable, deadline),
         };
         header.length = short(body.len());
-        self.queued_bytes += body.len();
+        self.queued_bytes += body.len() + HELD_BYTES;
         self.unsent_bytes += body.len() + PIECE_HEAD_BYTES;
         self.line(lane).items.push_back(Item {
             header,
@@ -201,7 +206,7 @@ impl Outbound {
             return;
         };
         item.progress = Progress::All;
-        let bytes = item.body.take().map_or(0, |body| body.len());
+        let bytes = item.body.take().map_or(0, |body| body.len() + HELD_BYTES);
         line.drop_settled();
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.freed_bytes += bytes;
@@ -374,7 +379,7 @@ impl Outbound {
             loop {
                 match self.one_fresh(lane, writer, sent, capacity, now) {
                     Fresh::Nothing => break,
-                    Fresh::Dropped => {}
+                    Fresh::Dropped => filled.expired += 1,
                     Fresh::Full => {
                         filled.overflows = true;
                         filled.fresh += written;

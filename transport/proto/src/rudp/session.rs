@@ -78,6 +78,8 @@ pub struct RudpStats {
     pub probes: u64,
     /// Handshakes that were answered with a cookie.
     pub cookies: u64,
+    /// Unreliable messages that were dropped because their time was over.
+    pub expired: u64,
     /// Packets for unknown sessions that were answered.
     pub resets: u64,
 }

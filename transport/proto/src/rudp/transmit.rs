@@ -237,6 +237,7 @@ impl Session {
                 .outbound
                 .fill(&mut writer, &mut self.sent, again_max, capacity, now);
             overflows = filled.overflows;
+            shared.stats.expired += filled.expired;
             (fresh, again) = (filled.fresh, filled.again);
         }
         if self.probes > 0 && writer.len() == head {

@@ -84,6 +84,8 @@ pub struct QuicEndpoint {
     half_open: usize,
     /// Sessions that the engine knows and whose `Closed` it has not polled.
     open: usize,
+    /// Unreliable messages that were dropped because their time was over.
+    expired: u64,
     refusing: bool,
 }
 
@@ -171,6 +173,7 @@ impl QuicEndpoint {
             seed: u64::from_le_bytes([a, b, c, d, e, f, g, h]).rotate_left(17),
             half_open: 0,
             open: 0,
+            expired: 0,
             refusing: false,
             config,
         })
@@ -270,6 +273,9 @@ impl QuicEndpoint {
             now: self.now,
         };
         session.work(&mut around);
+        self.expired = self
+            .expired
+            .saturating_add(std::mem::take(&mut session.expired));
         while let Some(event) = session.conn.poll_endpoint_events() {
             let drained = event.is_drained();
             if !session.drained
@@ -550,6 +556,10 @@ impl PacketEndpoint for QuicEndpoint {
         found.settled = false;
         self.mark_dirty(session.0);
         Ok(())
+    }
+
+    fn expired(&self) -> u64 {
+        self.expired
     }
 
     fn put_back(&mut self, session: SessionId, header: Header, body: RecvBuffer) {

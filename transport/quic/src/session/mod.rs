@@ -78,6 +78,8 @@ pub(crate) struct Session {
     accepted_bytes: u64,
     /// Bytes of bodies that `Sent` has told of.
     told_bytes: u64,
+    /// Unreliable messages that were dropped because their time was over, as far as the endpoint has not counted them.
+    pub(crate) expired: u64,
     /// What the ledger said when the session ended.
     freed_at_end: Option<u64>,
     paused: bool,
@@ -135,6 +137,7 @@ impl Session {
             ledger: Arc::new(Ledger::default()),
             accepted_bytes: 0,
             told_bytes: 0,
+            expired: 0,
             freed_at_end: None,
             paused: false,
             finishing: false,

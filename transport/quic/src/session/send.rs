@@ -209,6 +209,7 @@ impl Session {
     fn pump_unreliable(&mut self, now: Instant) {
         while let Some((deadline, bytes)) = self.outbox.unreliable.pop_front() {
             if deadline < now {
+                self.expired = self.expired.saturating_add(1);
                 continue;
             }
             // Whatever else is wrong, e.g. a path that got narrower, loses this message.
