@@ -6,7 +6,7 @@
 use core::future::Future;
 use std::rc::Rc;
 
-use ringway_buf::Id;
+use ringway_buf::{Id, Slice};
 use ringway_call::{Code, Payload, Status};
 
 use crate::Codec;
@@ -69,6 +69,13 @@ impl<'f> IncomingCall<'_, 'f> {
     #[must_use]
     pub fn request(&self) -> Option<&[u8]> {
         self.message.as_ref().map(Payload::bytes)
+    }
+
+    /// Keeps the request's bytes beyond the callback, without a copy; [`request`](Self::request) has none then. They
+    /// count against the engine's budget while the slice lives.
+    #[must_use]
+    pub fn take_request(&mut self) -> Option<Slice> {
+        self.message.take().map(Payload::into_slice)
     }
 
     /// Makes this thread's statistics visible to readers, this call's included.

@@ -44,8 +44,8 @@ mod worker;
 
 pub use builtin::health::{Health, ServingStatus};
 pub use client::{
-    Answer, Call, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming, InlineChannel,
-    InlineStream, OneWay, Outgoing, Response, Target,
+    Answer, Call, CallEvent, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming,
+    InlineChannel, InlineStream, OneWay, Outgoing, Response, Target,
 };
 #[cfg(feature = "prost")]
 pub use codec::Prost;
@@ -68,8 +68,8 @@ pub use stream::{Receiver, Sender};
 pub use worker::{Blocking, Job};
 
 pub use ringway_call::{
-    CallConfig, CallId, Code, Compressor, Compressors, Corrupt, Key, Kind, Metadata, MetadataBuf,
-    Status, feature, method_id,
+    Body, CallConfig, CallId, Code, Compressor, Compressors, Corrupt, Key, Kind, Metadata,
+    MetadataBuf, Status, feature, method_id,
 };
 
 /// What generated code names, so that its user depends on nothing but ringway. No promise is made about it.

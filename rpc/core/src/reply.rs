@@ -23,7 +23,7 @@ use crate::context::CallInfo;
 use crate::executor::Bell;
 use crate::live::Work;
 use crate::service::Methods;
-use crate::stage::{Local, RemoteAnswer, RemoteAnswers, Wish};
+use crate::stage::{Content, Local, RemoteAnswer, RemoteAnswers, Wish};
 use crate::worker::{self, Job};
 
 /// The call as a plain function sees it.
@@ -256,6 +256,13 @@ impl<T: ?Sized> Deferred<T> {
             Ok(content) => Wish::Reply(content),
             Err(status) => Wish::Fail(status),
         };
+        self.local.wish(self.call, wish);
+    }
+
+    /// Answers with an encoded message that is shared, without copying it; nothing happens if the call is over.
+    pub fn slice(mut self, message: Slice) {
+        self.answered = true;
+        let wish = Wish::Reply(Content::Shared(message));
         self.local.wish(self.call, wish);
     }
 

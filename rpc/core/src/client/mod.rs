@@ -18,6 +18,7 @@ mod events;
 pub(crate) mod inlet;
 pub(crate) mod inline;
 pub(crate) mod nested;
+mod owner;
 pub(crate) mod remote;
 pub(crate) mod request;
 mod session;
@@ -35,6 +36,7 @@ use ringway_engine::{CloseCode, Context, OpenError, TimerId};
 pub use answer::{Answer, CallOptions, Response};
 pub use channel::{Call, Channel, ClientEngine, Incoming, OneWay, Outgoing};
 pub use inline::InlineChannel;
+pub use owner::CallEvent;
 pub use session::CallKey;
 pub use stream::InlineStream;
 
@@ -271,7 +273,8 @@ impl Clients {
     }
 
     /// Why a server can't be reached, if the last attempt failed.
-    pub(crate) fn trouble(&self, target: Target) -> Option<Status> {
+    #[must_use]
+    pub fn trouble(&self, target: Target) -> Option<Status> {
         let endpoint = self.endpoints.get(target.0)?;
         (endpoint.state == State::Failing).then(|| endpoint.unavailable())
     }
