@@ -78,6 +78,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("ringway-services", &["ringway", "ringway-build"]),
     ("ringway-cli", &["ringway", "ringway-services"]),
+    (
+        "ringway-c",
+        &[
+            "ringway",
+            "ringway-buf",
+            "ringway-engine",
+            "ringway-rpc",
+            "ringway-services",
+        ],
+    ),
     // Other libraries beside ringway, in a workspace of its own.
     ("ringway-peers", &["ringway"]),
 ];
@@ -214,6 +224,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "raw memory behind leases, pools and rings",
     ),
     ("transport/driver/", "the kernel's interfaces"),
+    ("bindings/c/src/", "pointers of foreign code"),
     (
         "cli/src/bench/raw/sys.rs",
         "the hand-written baseline makes its own system calls",
@@ -273,6 +284,10 @@ const SYSTEM: &[(&str, &str)] = &[
     ),
     ("transport/buf/src/mmap.rs", "memory is mapped here"),
     ("transport/buf/src/instant.rs", "the one clock"),
+    (
+        "bindings/c/src/registry.rs",
+        "a forked child has to be told apart from its parent",
+    ),
     (
         "transport/engine/src/shards.rs",
         "pins a thread that it has just started",

@@ -1,0 +1,473 @@
+//! Calling: channels, methods, calls, streams. The contract of each function stands in `ringway.h`.
+
+use core::ffi::{c_char, c_void};
+use core::time::Duration;
+
+use ringway::Instant;
+use ringway::rpc::{CallOptions, Code, Kind as Shape, Metadata, Method, Status, Target};
+use ringway_buf::Id;
+
+use crate::core::Core;
+use crate::event::{Event, kind};
+use crate::guard::{Fail, Rw, guard};
+use crate::ids::Kind;
+use crate::messages::share;
+use crate::pointers::{Out, bytes, sized, text};
+use crate::registry::enter;
+
+/// `rw_call_options` of the header. New fields go to the end.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Options {
+    struct_size: u32,
+    flags: u32,
+    timeout_ns: i64,
+    metadata: *const c_void,
+    metadata_len: usize,
+    /// A lease with the request, instead of bytes; 0: none.
+    lease: u64,
+    priority: u32,
+    reserved: u32,
+}
+
+const DEFAULTS: Options = Options {
+    struct_size: 0,
+    flags: 0,
+    timeout_ns: 0,
+    metadata: core::ptr::null(),
+    metadata_len: 0,
+    lease: 0,
+    priority: 4,
+    reserved: 0,
+};
+
+/// RW_CALL_*.
+const IDEMPOTENT: u32 = 1;
+const COMPRESS: u32 = 2;
+const STREAM: u32 = 4;
+const FLAGS: u32 = IDEMPOTENT | COMPRESS | STREAM;
+
+impl Options {
+    /// Checked, and as the calls take them.
+    ///
+    /// # Safety
+    /// The caller's promise about `metadata`.
+    unsafe fn checked<'a>(&self) -> Result<CallOptions<'a>, Fail> {
+        if self.flags & !FLAGS != 0 {
+            return Err(Fail::invalid("`flags` has bits that are none of RW_CALL_*"));
+        }
+        // SAFETY: the caller's promise.
+        let metadata = unsafe { bytes(self.metadata, self.metadata_len) }?;
+        if Metadata::parse(metadata).is_err() {
+            return Err(Fail::invalid(
+                "`metadata` is malformed; write it with rw_metadata_add",
+            ));
+        }
+        let priority = u8::try_from(self.priority).ok().filter(|it| *it < 8);
+        let timeout = u64::try_from(self.timeout_ns);
+        let timeout = timeout.map_err(|_negative| Fail::invalid("`timeout_ns` is negative"))?;
+        Ok(CallOptions {
+            timeout: (timeout > 0).then(|| Duration::from_nanos(timeout)),
+            metadata,
+            priority: priority.ok_or_else(|| Fail::invalid("`priority` is above 7"))?,
+            idempotent: self.flags & IDEMPOTENT != 0,
+            compress: self.flags & COMPRESS != 0,
+            ..CallOptions::default()
+        })
+    }
+}
+
+/// A message of foreign code, written straight into the connection's batch.
+struct Raw<'a>(&'a [u8]);
+
+impl ringway::rpc::Body for Raw<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn write(self, out: &mut [u8]) {
+        out.copy_from_slice(self.0);
+    }
+}
+
+fn target(core: &Core, channel: u64) -> Result<Target, Fail> {
+    let id = Id::from_bits(core.salt.mix(Kind::Channel, channel));
+    core.channels
+        .get(id)
+        .copied()
+        .ok_or_else(|| Fail::stale("channel"))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_channel_open(
+    engine: u64,
+    address: *const c_char,
+    len: usize,
+    channel: *mut u64,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let out = unsafe { Out::new(channel, "`channel` is NULL") }?;
+        // SAFETY: the caller's promise, see the header.
+        let address = unsafe { text(address, len) }?;
+        out.set(enter(engine, |core| {
+            crate::serve::settle(core)?;
+            // Resolved here, which may block; kept as what it resolved to.
+            let resolved = ringway::Address::resolve(address)
+                .map_err(|error| Fail::new(Rw::E_ADDRESS, error.to_string()))?;
+            if core.channels.is_full() {
+                return Err(Fail::new(
+                    Rw::E_LIMIT,
+                    "this engine has 1,024 channels already",
+                ));
+            }
+            let (engine, front) = core.parts()?;
+            let cx = &mut engine.context();
+            let target = front.node.clients().connect(cx, &resolved.to_string())?;
+            let id = core.channels.insert(target);
+            let id = id.map_err(|_full| Fail::new(Rw::E_LIMIT, "too many channels"))?;
+            Ok(core.salt.mix(Kind::Channel, id.to_bits()))
+        })?);
+        Ok(Rw::OK)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_channel_close(engine: u64, channel: u64) -> i32 {
+    guard(|| {
+        enter(engine, |core| {
+            let target = target(core, channel)?;
+            let (engine, front) = core.parts()?;
+            front
+                .node
+                .clients()
+                .disconnect(&mut engine.context(), target);
+            core.channels
+                .remove(Id::from_bits(core.salt.mix(Kind::Channel, channel)));
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_channel_ready(engine: u64, channel: u64, timeout_ns: i64) -> i32 {
+    guard(|| {
+        enter(engine, |core| {
+            let target = target(core, channel)?;
+            let until = until(core, timeout_ns)?;
+            loop {
+                if core.front.node.clients().is_ready(target) {
+                    return Ok(Rw::OK);
+                }
+                if let Some(trouble) = core.front.node.clients().trouble(target) {
+                    return Err(trouble.into());
+                }
+                if !turn_until(core, until)? {
+                    return Ok(Rw::AGAIN);
+                }
+            }
+        })
+    })
+}
+
+/// When a wait of so many nanoseconds ends; never, if it is negative.
+fn until(core: &mut Core, timeout_ns: i64) -> Result<Option<Instant>, Fail> {
+    let now = core.engine()?.now();
+    Ok(u64::try_from(timeout_ns)
+        .ok()
+        .map(|ns| now + Duration::from_nanos(ns)))
+}
+
+/// Turns once; false when the time is up.
+fn turn_until(core: &mut Core, until: Option<Instant>) -> Result<bool, Fail> {
+    let left = match until {
+        Some(until) => Some(until.saturating_since(core.engine()?.now())),
+        None => None,
+    };
+    core.turn(left)?;
+    Ok(left.is_none_or(|left| !left.is_zero()))
+}
+
+/// A method's shape by its number.
+pub(crate) fn shape(number: u32) -> Result<Shape, Fail> {
+    match number {
+        0 => Ok(Shape::Unary),
+        1 => Ok(Shape::ClientStream),
+        2 => Ok(Shape::ServerStream),
+        3 => Ok(Shape::Bidi),
+        _ => Err(Fail::invalid("the method's kind is none of RW_KIND_*")),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_method_bind(
+    engine: u64,
+    channel: u64,
+    name: *const c_char,
+    len: usize,
+    kind: u32,
+    codec: u8,
+    schema: u32,
+    method: *mut u32,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let out = unsafe { Out::new(method, "`method` is NULL") }?;
+        // SAFETY: the caller's promise, see the header.
+        let name = unsafe { text(name, len) }?;
+        let method = Method::found(name, shape(kind)?, codec, schema);
+        out.set(enter(engine, |core| {
+            let target = target(core, channel)?;
+            let (engine, front) = core.parts()?;
+            let cx = &mut engine.context();
+            Ok(front.node.clients().bind(cx, target, &[method])?)
+        })?);
+        Ok(Rw::OK)
+    })
+}
+
+/// What a call is made with.
+struct Wanted<'a> {
+    channel: u64,
+    method: u32,
+    options: CallOptions<'a>,
+    flags: u32,
+    /// The request, or its lease.
+    body: Request<'a>,
+    user: u64,
+}
+
+enum Request<'a> {
+    Bytes(&'a [u8]),
+    Lease(u64),
+}
+
+#[inline]
+fn start(core: &mut Core, wanted: &Wanted<'_>) -> Result<u64, Fail> {
+    let target = target(core, wanted.channel)?;
+    if core.made.is_full() {
+        return Err(Fail::new(Rw::E_LIMIT, "too many calls are under way"));
+    }
+    let end = wanted.flags & STREAM == 0;
+    let (engine, _) = core.parts()?;
+    // The engine's own reading is as old as its last turn.
+    let now = wanted
+        .options
+        .timeout
+        .map_or(Instant::ZERO, |_| engine.now());
+    let (options, method) = (&wanted.options, wanted.method);
+    let key = match wanted.body {
+        Request::Bytes(bytes) => {
+            let body = (end || !bytes.is_empty()).then_some(Raw(bytes));
+            let (engine, front) = core.parts()?;
+            let cx = &mut engine.context();
+            front
+                .node
+                .clients()
+                .start(cx, target, method, options, (body, end), now)?
+        }
+        Request::Lease(lease) => {
+            let slice = share(core, lease)?;
+            let (engine, front) = core.parts()?;
+            let cx = &mut engine.context();
+            front
+                .node
+                .clients()
+                .start(cx, target, method, options, (Some(slice), end), now)?
+        }
+    };
+    core.remember(key, wanted.user)
+}
+
+/// Reads what every function that calls is given.
+///
+/// # Safety
+/// The caller's promises about `options` and `data`.
+unsafe fn wanted<'a>(
+    channel: u64,
+    method: u32,
+    options: *const Options,
+    data: *const c_void,
+    len: usize,
+    user: u64,
+) -> Result<Wanted<'a>, Fail> {
+    // SAFETY: the caller's promise.
+    let options = unsafe { sized(options, DEFAULTS) }?;
+    let flags = options.flags;
+    let body = if options.lease != 0 {
+        if len != 0 {
+            return Err(Fail::invalid("give a lease or bytes, not both"));
+        }
+        Request::Lease(options.lease)
+    } else {
+        // SAFETY: the caller's promise.
+        Request::Bytes(unsafe { bytes(data, len) }?)
+    };
+    // SAFETY: the caller's promise.
+    let options = unsafe { options.checked() }?;
+    Ok(Wanted {
+        channel,
+        method,
+        options,
+        flags,
+        body,
+        user,
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_call(
+    engine: u64,
+    channel: u64,
+    method: u32,
+    options: *const Options,
+    data: *const c_void,
+    len: usize,
+    user: u64,
+    call: *mut u64,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let out = unsafe { Out::new(call, "`call` is NULL") }?;
+        // SAFETY: the caller's promise, see the header.
+        let wanted = unsafe { wanted(channel, method, options, data, len, user) }?;
+        out.set(enter(engine, |core| start(core, &wanted))?);
+        Ok(Rw::OK)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_call_one_way(
+    engine: u64,
+    channel: u64,
+    method: u32,
+    options: *const Options,
+    data: *const c_void,
+    len: usize,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let wanted = unsafe { wanted(channel, method, options, data, len, 0) }?;
+        let Request::Bytes(body) = wanted.body else {
+            return Err(Fail::invalid("a one-way call takes bytes, no lease"));
+        };
+        enter(engine, |core| {
+            let target = target(core, channel)?;
+            let (engine, front) = core.parts()?;
+            let cx = &mut engine.context();
+            front
+                .node
+                .clients()
+                .one_way(cx, target, method, &wanted.options, Raw(body))?;
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_call_sync(
+    engine: u64,
+    channel: u64,
+    method: u32,
+    options: *const Options,
+    data: *const c_void,
+    len: usize,
+    response: *mut Event,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let out = unsafe { Out::new(response, "`response` is NULL") }?;
+        // SAFETY: the caller's promise, see the header.
+        let wanted = unsafe { wanted(channel, method, options, data, len, 0) }?;
+        if wanted.flags & STREAM != 0 {
+            return Err(Fail::invalid("RW_CALL_STREAM needs rw_call"));
+        }
+        out.set(enter(engine, |core| call_sync(core, &wanted))?);
+        Ok(Rw::OK)
+    })
+}
+
+/// Makes a call and turns the engine until its end. Other events stay for `rw_poll`.
+fn call_sync(core: &mut Core, wanted: &Wanted<'_>) -> Result<Event, Fail> {
+    let target = target(core, wanted.channel)?;
+    while !core.front.node.clients().is_ready(target) {
+        if let Some(trouble) = core.front.node.clients().trouble(target) {
+            return Err(trouble.into());
+        }
+        core.turn(None)?;
+    }
+    let call = start(core, wanted)?;
+    loop {
+        core.turn(None)?;
+        let mut desk = core.desk.borrow_mut();
+        let ended = |event: &Event| event.kind == kind::RESPONSE && event.id == call;
+        // The usual case: the only one there.
+        if desk.events.back().is_some_and(ended)
+            && let Some(event) = desk.events.pop_back()
+        {
+            return Ok(event);
+        }
+        if let Some(at) = desk.events.iter().position(ended)
+            && let Some(event) = desk.events.remove(at)
+        {
+            return Ok(event);
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_call_cancel(engine: u64, call: u64) -> i32 {
+    guard(|| {
+        enter(engine, |core| {
+            let key = core.call(call)?;
+            let (engine, front) = core.parts()?;
+            front.node.clients().cancel(&mut engine.context(), key);
+            core.forget(key);
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_stream_send(
+    engine: u64,
+    call: u64,
+    data: *const c_void,
+    len: usize,
+    end: i32,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let body = unsafe { bytes(data, len) }?;
+        enter(engine, |core| {
+            let key = core.call(call)?;
+            let (engine, front) = core.parts()?;
+            let cx = &mut engine.context();
+            let sent = front.node.clients().send(cx, key, Raw(body), end != 0)?;
+            Ok(if sent { Rw::OK } else { Rw::AGAIN })
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_stream_end(engine: u64, call: u64) -> i32 {
+    guard(|| {
+        enter(engine, |core| {
+            let key = core.call(call)?;
+            let (engine, front) = core.parts()?;
+            front.node.clients().end(&mut engine.context(), key);
+            Ok(Rw::OK)
+        })
+    })
+}
+
+/// The status of an answer that foreign code gives.
+pub(crate) fn status(code: u32, text: &str) -> Result<Status, Fail> {
+    let code = u16::try_from(code)
+        .ok()
+        .filter(|code| (1..=16).contains(code));
+    let code = code.ok_or_else(|| Fail::invalid("`code` is none of RW_CODE_* but OK"))?;
+    Ok(Status::new(Code::from_wire(code), text))
+}

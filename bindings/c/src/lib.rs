@@ -1,0 +1,25 @@
+//! The C ABI of ringway: the same engine for C, C++ and everything that can call C.
+//!
+//! `include/ringway.h` is the contract and documents every function; this crate is its other side. It stands above
+//! engine and RPC and gives both to one thread: [`core::Core`] is an engine with its handler, which turns callbacks
+//! into events that `rw_poll` hands out.
+//!
+//! * `registry.rs`: an engine is an id, looked up in a table: a stale id, another thread or a forked child is refused.
+//! * `guard.rs`: every function runs inside `guard`, so that no panic crosses, and statuses stay apart from values.
+//! * `messages.rs`, `calls.rs`, `serve.rs`, `engine.rs`, `info.rs`: the exported functions.
+//!
+//! Nothing calls back into foreign code, so no function is ever entered twice for one engine.
+
+mod calls;
+mod config;
+mod core;
+mod engine;
+mod event;
+mod front;
+mod guard;
+mod ids;
+mod info;
+mod messages;
+mod pointers;
+mod registry;
+mod serve;

@@ -1,0 +1,117 @@
+//! Pointers of foreign code: checked for NULL and alignment, trusted for the rest.
+//!
+//! Invariant of all of these: what is not NULL points to what `ringway.h` says, for the duration of the call. The
+//! C caller keeps it. Tests: `tests/c/bad_input.c`, under valgrind and AddressSanitizer too.
+
+use core::ffi::c_void;
+
+use crate::guard::Fail;
+
+/// Bytes of foreign code, for the duration of the call.
+///
+/// # Safety
+/// `len` readable bytes at `data`, which nobody writes meanwhile. NULL is refused, unless `len` is 0.
+#[inline]
+pub(crate) unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Result<&'a [u8], Fail> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(Fail::invalid("`data` is NULL and `len` is not 0"));
+    }
+    if isize::try_from(len).is_err() {
+        return Err(Fail::invalid("`len` is longer than memory can be"));
+    }
+    // SAFETY: not NULL, no longer than isize::MAX; the C caller keeps the rest.
+    Ok(unsafe { core::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// UTF-8 text of foreign code.
+///
+/// # Safety
+/// As [`bytes`].
+pub(crate) unsafe fn text<'a>(data: *const core::ffi::c_char, len: usize) -> Result<&'a str, Fail> {
+    if data.is_null() {
+        return Err(Fail::invalid(
+            "the text is NULL; an empty one needs a pointer too",
+        ));
+    }
+    // SAFETY: the C caller keeps what `bytes` asks for.
+    let bytes = unsafe { bytes(data.cast(), len) }?;
+    core::str::from_utf8(bytes).map_err(|_not| Fail::invalid("the text is not UTF-8"))
+}
+
+/// Where a value is to be written. Checked before anything is done, so that nothing is consumed on an error.
+#[derive(Debug)]
+pub(crate) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    /// Refuses NULL and what is not aligned.
+    ///
+    /// # Safety
+    /// Writable room for a `T`, for the duration of the call.
+    #[inline]
+    pub(crate) unsafe fn new(to: *mut T, what: &'static str) -> Result<Self, Fail> {
+        if to.is_null() || !to.is_aligned() {
+            return Err(Fail::invalid(what));
+        }
+        Ok(Self(to))
+    }
+
+    /// Writes the value.
+    #[inline]
+    pub(crate) fn set(self, value: T) {
+        // SAFETY: checked in `new`, whose caller promised room for the duration of the call.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// A struct that begins with its size: as much of it as the caller knows, defaults for the rest.
+///
+/// # Safety
+/// NULL, or `struct_size` readable bytes that begin with that number.
+pub(crate) unsafe fn sized<T: Copy>(from: *const T, defaults: T) -> Result<T, Fail> {
+    if from.is_null() {
+        return Ok(defaults);
+    }
+    if !from.is_aligned() {
+        return Err(Fail::invalid("the struct is not aligned"));
+    }
+    // SAFETY: not NULL and aligned; every sized struct begins with this number.
+    let size = unsafe { from.cast::<u32>().read() } as usize;
+    if !(8..=4096).contains(&size) {
+        return Err(Fail::invalid(
+            "`struct_size` is not the size of this struct; initialise it with its RW_..._INIT",
+        ));
+    }
+    let mut value = defaults;
+    let known = size.min(size_of::<T>());
+    let to = (&raw mut value).cast::<u8>();
+    // SAFETY: `known` bytes are readable by the C caller's promise and fit `value`; T is plain integers and pointers.
+    unsafe { core::ptr::copy_nonoverlapping(from.cast::<u8>(), to, known) };
+    Ok(value)
+}
+
+/// Copies text into the caller's buffer, as much as fits, and tells its whole length.
+///
+/// # Safety
+/// `cap` writable bytes at `to` (NULL only with 0), room for a length at `len`.
+pub(crate) unsafe fn copy_text(
+    text: &str,
+    to: *mut core::ffi::c_char,
+    cap: usize,
+    len: *mut usize,
+) -> Result<(), Fail> {
+    if to.is_null() && cap > 0 {
+        return Err(Fail::invalid("the buffer is NULL and its size is not 0"));
+    }
+    // SAFETY: the C caller's promise.
+    let len = unsafe { Out::new(len, "the place for the length is NULL") }?;
+    let count = text.len().min(cap);
+    if count > 0 {
+        // SAFETY: `count` bytes are readable in `text` and, by the C caller's promise, writable at `to`.
+        unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), count) };
+    }
+    len.set(text.len());
+    Ok(())
+}

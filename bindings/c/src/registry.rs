@@ -1,0 +1,225 @@
+//! Which engines there are. An engine is a number to foreign code, never a pointer: a stale one is refused.
+//!
+//! Invariant: the [`Core`] of a slot is used by the thread that made it only, and by one function at a time. `enter`
+//! keeps it: it compares thread, generation and process, and no exported function calls foreign code.
+//! Tests: `tests/c/bad_input.c`.
+
+use std::cell::Cell;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use ringway::Handle;
+
+use crate::core::Core;
+use crate::guard::{Fail, Rw};
+
+/// Engines of one process.
+const ENGINES_MAX: usize = 256;
+
+struct Slot {
+    /// The engine's number while it lives, else 0.
+    id: AtomicU64,
+    generation: AtomicU32,
+    taken: AtomicBool,
+    thread: AtomicU64,
+    forks: AtomicU32,
+    poisoned: AtomicBool,
+    core: AtomicPtr<Core>,
+    woken: AtomicBool,
+    /// For other threads.
+    handle: Mutex<Option<Handle>>,
+}
+
+static SLOTS: [Slot; ENGINES_MAX] = [const {
+    Slot {
+        id: AtomicU64::new(0),
+        generation: AtomicU32::new(0),
+        taken: AtomicBool::new(false),
+        thread: AtomicU64::new(0),
+        forks: AtomicU32::new(0),
+        poisoned: AtomicBool::new(false),
+        core: AtomicPtr::new(null_mut()),
+        woken: AtomicBool::new(false),
+        handle: Mutex::new(None),
+    }
+}; ENGINES_MAX];
+
+/// How often this process was forked off since the library was loaded: the child counts one more than its parent.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static THREADS: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that no other thread of this process has or had.
+#[inline]
+fn thread() -> u64 {
+    THREAD.with(|number| {
+        if number.get() == 0 {
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
+
+extern "C" fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn watch_forks() {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        // SAFETY: `forked` does nothing but an atomic addition; the library is linked so that it stays loaded.
+        let refused = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+        // Only for lack of memory; a child would then not be refused, which is as good as other libraries are.
+        debug_assert_eq!(refused, 0);
+    });
+}
+
+/// A new engine's place. `make` gets its number.
+pub(crate) fn add(
+    make: impl FnOnce(u64, &'static AtomicBool) -> Result<Core, Fail>,
+) -> Result<u64, Fail> {
+    watch_forks();
+    // Acquire pairs with the Release in `remove`: the slot's last owner is done with it.
+    let free = SLOTS.iter().enumerate().find(|(_, slot)| {
+        let taken = slot
+            .taken
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        taken.is_ok()
+    });
+    let Some((index, slot)) = free else {
+        let text = format!("this process has {ENGINES_MAX} engines already; destroy one");
+        return Err(Fail::new(Rw::E_LIMIT, text));
+    };
+    let generation = slot
+        .generation
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_add(1);
+    let id = (u64::from(generation) << 32) | (index as u64 + 1);
+    slot.woken.store(false, Ordering::Relaxed);
+    let core = match make(id, &slot.woken) {
+        Ok(core) => core,
+        Err(fail) => {
+            slot.taken.store(false, Ordering::Release);
+            return Err(fail);
+        }
+    };
+    *slot.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(core.handle());
+    slot.thread.store(thread(), Ordering::Relaxed);
+    slot.forks
+        .store(FORKS.load(Ordering::Relaxed), Ordering::Relaxed);
+    slot.poisoned.store(false, Ordering::Relaxed);
+    slot.core
+        .store(Box::into_raw(Box::new(core)), Ordering::Relaxed);
+    // Release pairs with the Acquire in `find`: who sees the number sees the rest.
+    slot.id.store(id, Ordering::Release);
+    Ok(id)
+}
+
+#[inline]
+fn find(engine: u64) -> Result<&'static Slot, Fail> {
+    let index = (engine & 0xFFFF_FFFF).wrapping_sub(1);
+    let slot = usize::try_from(index)
+        .ok()
+        .and_then(|index| SLOTS.get(index));
+    match slot {
+        // Acquire pairs with the Release in `add`.
+        Some(slot) if engine != 0 && slot.id.load(Ordering::Acquire) == engine => Ok(slot),
+        _ => Err(Fail::new(
+            Rw::E_STALE,
+            "there is no such engine, or it was destroyed",
+        )),
+    }
+}
+
+/// The slot, if the calling thread may use it.
+#[inline]
+fn own(engine: u64) -> Result<&'static Slot, Fail> {
+    let slot = find(engine)?;
+    if slot.forks.load(Ordering::Relaxed) != FORKS.load(Ordering::Relaxed) {
+        let text = "the engine belongs to the parent process; make one after the fork";
+        return Err(Fail::new(Rw::E_FORK, text));
+    }
+    if slot.thread.load(Ordering::Relaxed) != thread() {
+        let text =
+            "the engine belongs to the thread that made it; only rw_wake may be called from others";
+        return Err(Fail::new(Rw::E_THREAD, text));
+    }
+    Ok(slot)
+}
+
+/// Does something with an engine of this thread.
+#[inline]
+pub(crate) fn enter<T>(
+    engine: u64,
+    act: impl FnOnce(&mut Core) -> Result<T, Fail>,
+) -> Result<T, Fail> {
+    let slot = own(engine)?;
+    if slot.poisoned.load(Ordering::Relaxed) {
+        let text = "an earlier call panicked in this engine; destroy it";
+        return Err(Fail::new(Rw::E_PANIC, text));
+    }
+    let core = slot.core.load(Ordering::Relaxed);
+    // Set until `act` is through: a panic leaves it standing.
+    slot.poisoned.store(true, Ordering::Relaxed);
+    // SAFETY: made by `add`, freed by `remove` on this very thread; nobody else has a reference, because `act` never
+    // leads back into an exported function.
+    let done = act(unsafe { &mut *core });
+    slot.poisoned.store(false, Ordering::Relaxed);
+    done
+}
+
+/// Takes an engine out and drops it.
+pub(crate) fn remove(engine: u64) -> Result<(), Fail> {
+    let slot = own(engine)?;
+    slot.id.store(0, Ordering::Release);
+    let handle = slot
+        .handle
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    drop(handle);
+    let core = slot.core.swap(null_mut(), Ordering::Relaxed);
+    let free = Freed(slot);
+    // SAFETY: it came from `Box::into_raw` in `add`; the number is gone, so nobody enters any more.
+    drop(unsafe { Box::from_raw(core) });
+    drop(free);
+    Ok(())
+}
+
+/// Frees the slot even if dropping the engine panics.
+struct Freed(&'static Slot);
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
+/// Wakes an engine of any thread.
+pub(crate) fn wake(engine: u64) -> Result<(), Fail> {
+    let slot = find(engine)?;
+    if slot.forks.load(Ordering::Relaxed) != FORKS.load(Ordering::Relaxed) {
+        return Err(Fail::new(
+            Rw::E_FORK,
+            "the engine belongs to the parent process",
+        ));
+    }
+    let handle = slot.handle.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*handle {
+        // The slot may have a new owner by now.
+        Some(handle) if slot.id.load(Ordering::Acquire) == engine => {
+            // Pairs with the Acquire in `Front::notified`.
+            slot.woken.store(true, Ordering::Release);
+            handle.notify();
+            Ok(())
+        }
+        _ => Err(Fail::new(
+            Rw::E_STALE,
+            "there is no such engine, or it was destroyed",
+        )),
+    }
+}

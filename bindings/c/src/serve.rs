@@ -1,0 +1,319 @@
+//! Serving: services of foreign code. The contract of each function stands in `ringway.h`.
+//!
+//! A call becomes an event with its request in a lease; the answer is owed until foreign code gives it, the client
+//! cancels, or the deadline passes.
+
+use core::ffi::{c_char, c_void};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
+
+use ringway::rpc::{IncomingCall, Method, Raw, Server, Service, ServiceInfo};
+use ringway_buf::Id;
+
+use crate::calls::{shape, status};
+use crate::core::Core;
+use crate::event::{Event, kind};
+use crate::front::{Desk, Held, Owed};
+use crate::guard::{Fail, Rw, guard};
+use crate::ids::Kind;
+use crate::messages::share;
+use crate::pointers::{Out, bytes, text};
+use crate::registry::enter;
+
+/// `rw_method` of the header.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct MethodSpec {
+    name: *const c_char,
+    name_len: usize,
+    kind: u32,
+    schema: u32,
+    codec: u8,
+    idempotent: u8,
+    reserved: [u8; 6],
+}
+
+/// Methods of one service.
+const METHODS_MAX: usize = 1024;
+/// Different services of one process.
+const SERVICES_MAX: usize = 4096;
+
+/// Every service that was ever added, by name and methods: they live as long as the process, so each is kept once.
+static KNOWN: Mutex<Vec<&'static ServiceInfo>> = Mutex::new(Vec::new());
+
+fn interned(name: &str, methods: &[(String, Method)]) -> Result<&'static ServiceInfo, Fail> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |info: &&&'static ServiceInfo| {
+        info.name == name
+            && info.methods.len() == methods.len()
+            && info
+                .methods
+                .iter()
+                .zip(methods)
+                .all(|(one, (name, other))| {
+                    one.name == name
+                        && one.binding() == other.binding()
+                        && one.idempotent == other.idempotent
+                })
+    };
+    if let Some(info) = known.iter().find(same) {
+        return Ok(info);
+    }
+    if known.len() >= SERVICES_MAX {
+        return Err(Fail::new(
+            Rw::E_LIMIT,
+            "this process has 4,096 services already",
+        ));
+    }
+    let methods: Vec<Method> = methods
+        .iter()
+        .map(|(name, method)| Method {
+            name: Box::leak(name.clone().into_boxed_str()),
+            ..*method
+        })
+        .collect();
+    let info: &'static ServiceInfo = Box::leak(Box::new(ServiceInfo {
+        name: Box::leak(Box::from(name)),
+        methods: Box::leak(methods.into_boxed_slice()),
+        descriptors: &[],
+    }));
+    known.push(info);
+    Ok(info)
+}
+
+/// A service of foreign code.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    info: &'static ServiceInfo,
+    /// Number of its first method.
+    first: u32,
+    desk: Rc<RefCell<Desk>>,
+}
+
+impl Service for Foreign {
+    fn info(&self) -> &'static ServiceInfo {
+        self.info
+    }
+
+    fn call(&mut self, mut call: IncomingCall<'_, '_>) {
+        let method = self.first + u32::try_from(call.method()).unwrap_or(u32::MAX);
+        let request = call.take_request();
+        let desk = &self.desk;
+        call.inline::<Raw, [u8], [u8]>(|info, _nothing, reply| {
+            let metadata = Box::from(info.metadata().bytes());
+            let left = info.remaining();
+            let (deferred, replied) = reply.defer()?;
+            let owed = Owed {
+                deferred,
+                metadata,
+                timeout_ns: left.map_or(-1, |it| i64::try_from(it.as_nanos()).unwrap_or(i64::MAX)),
+                priority: info.priority(),
+                attempt: info.attempt(),
+                idempotent: info.is_idempotent(),
+                user: 0,
+            };
+            let mut desk = desk.borrow_mut();
+            let Ok(id) = desk.owed.insert(owed) else {
+                // Dropping what is owed ends the call with INTERNAL; `calls_max` is far below the table's bound.
+                return Ok(replied);
+            };
+            let id = desk.salt.mix(Kind::Request, id.to_bits());
+            let mut event = Event::new(kind::REQUEST, id);
+            event.method = method;
+            match request {
+                Some(request) => desk.deliver(event, Held::Shared(request)),
+                None => desk.events.push_back(event),
+            }
+            Ok(replied)
+        });
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_service_add(
+    engine: u64,
+    name: *const c_char,
+    len: usize,
+    methods: *const MethodSpec,
+    count: u32,
+    first: *mut u32,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let out = unsafe { Out::new(first, "`first` is NULL") }?;
+        // SAFETY: the caller's promise, see the header.
+        let name = unsafe { text(name, len) }?;
+        let count = count as usize;
+        if methods.is_null() || !methods.is_aligned() || count == 0 || count > METHODS_MAX {
+            return Err(Fail::invalid(
+                "`methods` is NULL, or there are none or more than 1,024",
+            ));
+        }
+        // SAFETY: not NULL, aligned; `count` structs by the caller's promise.
+        let methods = unsafe { core::slice::from_raw_parts(methods, count) };
+        let mut list = Vec::with_capacity(count);
+        for method in methods {
+            // SAFETY: the caller's promise, see the header.
+            let own = unsafe { text(method.name, method.name_len) }?;
+            if shape(method.kind)? != ringway::rpc::Kind::Unary {
+                let text = "services in C take unary methods; streams are served in Rust";
+                return Err(Fail::new(Rw::E_REFUSED, text));
+            }
+            let full = format!("{name}/{own}");
+            let found = Method::found(&full, shape(method.kind)?, method.codec, method.schema);
+            let found = Method {
+                idempotent: method.idempotent != 0,
+                ..found
+            };
+            list.push((full, found));
+        }
+        out.set(enter(engine, |core| {
+            core.engine()?;
+            if core.settled {
+                let text = "add services before the first rw_serve or rw_channel_open";
+                return Err(Fail::new(Rw::E_STATE, text));
+            }
+            let first = core.methods;
+            let info = interned(name, &list)?;
+            core.services.push(Foreign {
+                info,
+                first,
+                desk: Rc::clone(&core.desk),
+            });
+            core.methods += u32::try_from(count).unwrap_or(u32::MAX);
+            Ok(first)
+        })?);
+        Ok(Rw::OK)
+    })
+}
+
+/// From here on services and channels share one node.
+pub(crate) fn settle(core: &mut Core) -> Result<(), Fail> {
+    core.engine()?;
+    if core.settled {
+        return Ok(());
+    }
+    if !core.services.is_empty() {
+        let mut server = Server::builder();
+        for service in core.services.drain(..) {
+            server = server.service_here(service);
+        }
+        let node = server.build();
+        core.front.node = node.map_err(|error| Fail::new(Rw::E_STATE, error.to_string()))?;
+    }
+    core.settled = true;
+    Ok(())
+}
+
+/// `rw_request` of the header.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RequestInfo {
+    metadata: *const c_void,
+    metadata_len: usize,
+    timeout_ns: i64,
+    priority: u8,
+    attempt: u8,
+    idempotent: u8,
+    reserved: [u8; 5],
+}
+
+fn owed_id(core: &Core, request: u64) -> Id {
+    Id::from_bits(core.salt.mix(Kind::Request, request))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_request_info(engine: u64, request: u64, info: *mut RequestInfo) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let out = unsafe { Out::new(info, "`info` is NULL") }?;
+        enter(engine, |core| {
+            let desk = core.desk.borrow();
+            let owed = desk.owed.get(owed_id(core, request));
+            let owed = owed.ok_or_else(|| Fail::stale("request"))?;
+            let metadata = owed.metadata();
+            out.set(RequestInfo {
+                metadata: metadata.bytes().as_ptr().cast(),
+                metadata_len: metadata.bytes().len(),
+                timeout_ns: owed.timeout_ns,
+                priority: owed.priority,
+                attempt: owed.attempt,
+                idempotent: u8::from(owed.idempotent),
+                reserved: [0; 5],
+            });
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_request_user(engine: u64, request: u64, user: u64) -> i32 {
+    guard(|| {
+        enter(engine, |core| {
+            let id = owed_id(core, request);
+            let mut desk = core.desk.borrow_mut();
+            let owed = desk
+                .owed
+                .get_mut(id)
+                .ok_or_else(|| Fail::stale("request"))?;
+            owed.user = user;
+            Ok(Rw::OK)
+        })
+    })
+}
+
+/// Takes what is owed, to be answered. A call that is over is stale.
+fn take(core: &mut Core, request: u64) -> Result<Owed, Fail> {
+    core.engine()?;
+    let id = owed_id(core, request);
+    let owed = core.desk.borrow_mut().owed.remove(id);
+    let owed = owed.ok_or_else(|| Fail::stale("request"))?;
+    if owed.deferred.is_cancelled() {
+        let text = "the client cancelled the call, its deadline passed, or its connection is gone";
+        return Err(Fail::new(Rw::E_STALE, text));
+    }
+    Ok(owed)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_reply(engine: u64, request: u64, data: *const c_void, len: usize) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let body = unsafe { bytes(data, len) }?;
+        enter(engine, |core| {
+            take(core, request)?.deferred.send(body);
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_reply_lease(engine: u64, request: u64, lease: u64) -> i32 {
+    guard(|| {
+        enter(engine, |core| {
+            let slice = share(core, lease)?;
+            take(core, request)?.deferred.slice(slice);
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_reply_error(
+    engine: u64,
+    request: u64,
+    code: u32,
+    message: *const c_char,
+    len: usize,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let message = unsafe { text(message, len) }?;
+        let status = status(code, message)?;
+        enter(engine, |core| {
+            take(core, request)?.deferred.fail(status);
+            Ok(Rw::OK)
+        })
+    })
+}

@@ -1,0 +1,84 @@
+//! Programs in C, built against an installed library with nothing but a compiler and the pkg-config file.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{Language, compiled, header, install, output, run};
+
+/// Functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let text = header();
+    let mut names = BTreeSet::new();
+    let mut comment = false;
+    for line in text.lines() {
+        comment |= line.trim_start().starts_with("/*");
+        if !comment
+            && let Some(paren) = line.find('(')
+            && !line.starts_with([' ', '#', '}'])
+        {
+            let name = line[..paren].rsplit([' ', '*']).next().unwrap();
+            names.insert(name.to_owned());
+        }
+        comment &= !line.contains("*/");
+    }
+    names
+}
+
+#[test]
+fn header_declares_what_the_library_exports_and_nothing_else() {
+    let library = install().join("lib/libringway.so");
+    let symbols = output("nm", &["-D", "--defined-only", library.to_str().unwrap()]);
+    let exported: BTreeSet<String> = symbols
+        .lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .map(|name| name.split('@').next().unwrap().to_owned())
+        .collect();
+    let declared = declared();
+    assert!(declared.len() > 50, "the header was read: {declared:?}");
+    assert_eq!(declared, exported);
+}
+
+#[test]
+fn library_has_its_name_and_stays_loaded() {
+    let library = install().join("lib/libringway.so");
+    let dynamic = output("readelf", &["-d", library.to_str().unwrap()]);
+    assert!(dynamic.contains("[libringway.so.0]"), "{dynamic}");
+    assert!(dynamic.contains("NODELETE"), "{dynamic}");
+}
+
+#[test]
+fn echo_runs_over_every_transport() {
+    let program = compiled("examples/echo.c", Language::C);
+    let socket = program.with_extension("sock");
+    let unix = format!("unix://{}", socket.display());
+    for address in ["tcp://127.0.0.1:0", "rudp://127.0.0.1:0", &unix] {
+        let said = run(&program, &[address]);
+        assert!(said.contains("1000 round trips"), "{said}");
+    }
+}
+
+#[test]
+fn header_compiles_as_cpp_too() {
+    let program = compiled("tests/c/header.cpp", Language::Cpp);
+    run(&program, &[]);
+}
+
+#[test]
+fn wrong_arguments_are_refused_and_nothing_is_consumed() {
+    let program = compiled("tests/c/bad_input.c", Language::C);
+    run(&program, &[]);
+}
+
+#[test]
+fn calls_and_messages_cross_without_allocation_or_copy() {
+    let program = compiled("tests/c/steady.c", Language::C);
+    run(&program, &[]);
+}

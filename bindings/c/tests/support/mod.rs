@@ -1,0 +1,157 @@
+//! Installing into a fresh prefix, compiling against it, running.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// Which compiler, with which flags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Language {
+    C,
+    /// The header has to be C++ as well.
+    Cpp,
+}
+
+impl Language {
+    fn command(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::C => (
+                "cc",
+                &[
+                    "-std=c99",
+                    "-Wall",
+                    "-Wextra",
+                    "-pedantic",
+                    "-Werror",
+                    "-D_POSIX_C_SOURCE=200809L",
+                ],
+            ),
+            Self::Cpp => (
+                "c++",
+                &["-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"],
+            ),
+        }
+    }
+}
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub(crate) fn header() -> String {
+    std::fs::read_to_string(here().join("include/ringway.h")).expect("the header is there")
+}
+
+fn finished(command: &mut Command) -> Output {
+    let output = command.output();
+    output.unwrap_or_else(|error| panic!("{command:?}: {error}; the README names what tests need"))
+}
+
+/// What a command printed; it has to go well.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    let output = finished(command.args(arguments));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{errors}",
+        output.status
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The prefix that this test program installed into.
+pub(crate) fn install() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let name = format!("prefix-{}", std::process::id());
+        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let text = prefix.to_str().expect("UTF-8");
+        output(env!("CARGO_BIN_EXE_install"), &["--prefix", text]);
+        prefix
+    })
+}
+
+/// What `pkg-config --cflags --libs ringway` says; read by hand where that tool is missing.
+fn flags() -> Vec<String> {
+    let pc = install().join("lib/pkgconfig");
+    let tool = Command::new("pkg-config")
+        .args(["--cflags", "--libs", "ringway"])
+        .env("PKG_CONFIG_PATH", &pc)
+        .output();
+    let line = match tool {
+        Ok(said) => {
+            assert!(
+                said.status.success(),
+                "{}",
+                String::from_utf8_lossy(&said.stderr)
+            );
+            String::from_utf8(said.stdout).expect("UTF-8")
+        }
+        Err(_missing) => {
+            let text = std::fs::read_to_string(pc.join("ringway.pc")).expect("it was installed");
+            let prefix = install().to_str().expect("UTF-8");
+            let wanted = text.lines().filter_map(|line| {
+                line.strip_prefix("Cflags: ")
+                    .or_else(|| line.strip_prefix("Libs: "))
+            });
+            wanted
+                .collect::<Vec<_>>()
+                .join(" ")
+                .replace("${includedir}", "${prefix}/include")
+                .replace("${libdir}", "${prefix}/lib")
+                .replace("${prefix}", prefix)
+        }
+    };
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Compiles one file against the installed library.
+pub(crate) fn compiled(source: &str, language: Language) -> PathBuf {
+    let source = here().join(source);
+    let name = source
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    let folder = install().join("bin");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join(name.replace('.', "_"));
+    let (compiler, standard) = language.command();
+    let mut command = Command::new(compiler);
+    command
+        .args(standard)
+        .args(["-g", "-O1"])
+        .arg(&source)
+        .args(flags());
+    let output = finished(command.args(["-lpthread", "-o"]).arg(&program));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}:\n{errors}");
+    program
+}
+
+/// Runs a program against the installed library: under the tool that `RINGWAY_C_TOOL` names, if it does (a
+/// checker of memory, with its arguments).
+pub(crate) fn run(program: &Path, arguments: &[&str]) -> String {
+    let tool = std::env::var("RINGWAY_C_TOOL").unwrap_or_default();
+    let mut words = tool.split_whitespace();
+    let mut command = match words.next() {
+        Some(first) => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", install().join("lib"));
+    let output = finished(&mut command);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{said}\n{errors}",
+        output.status
+    );
+    said
+}
