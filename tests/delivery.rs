@@ -3,8 +3,8 @@
 
 mod world;
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringway::{ConnectionId, Counter, Delivery, Header, Instant};
 use ringway_engine::sim::{Chance, NetConfig, SimNet};
@@ -34,13 +34,13 @@ const COUNT: u16 = 300;
 struct Lossy {
     pair: Pair,
     relay: Option<Relay>,
-    loses: Rc<Cell<bool>>,
+    loses: Arc<AtomicBool>,
     client: ConnectionId,
 }
 
 impl Lossy {
     fn new(world: World) -> Self {
-        let loses = Rc::new(Cell::new(false));
+        let loses = Arc::new(AtomicBool::new(false));
         if world.is_sim() {
             let mut net = NetConfig::perfect();
             net.faults.datagram.loss = Chance::percent(5);
@@ -58,10 +58,10 @@ impl Lossy {
         let listener = pair.server.engine.listen(&address).unwrap();
         let real = pair.server.engine.local_address(listener).unwrap();
         let mut relay = Relay::to(real.socket_addr().unwrap());
-        let (flag, mut number) = (Rc::clone(&loses), 0);
+        let (flag, mut number) = (Arc::clone(&loses), 0);
         relay.drops = Box::new(move |_| {
             number += 1;
-            flag.get() && number % 20 == 7
+            flag.load(Ordering::Relaxed) && number % 20 == 7
         });
         let through = format!("rudp://{}", relay.address);
         let client = pair.client.engine.connect(&through).unwrap();
@@ -72,7 +72,7 @@ impl Lossy {
             client,
         };
         lossy.until("opened", |pair| !pair.client.app.opened.is_empty());
-        lossy.loses.set(true);
+        lossy.loses.store(true, Ordering::Relaxed);
         lossy
     }
 

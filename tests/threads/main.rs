@@ -5,6 +5,8 @@
 
 mod handles;
 mod links;
+#[path = "../world/relay.rs"]
+mod relay;
 mod shards;
 mod support;
 

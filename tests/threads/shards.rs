@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -11,12 +12,14 @@ use ringway::{
     Message, Shards, ShardsConfig, ShardsError,
 };
 
+use crate::relay::Relay;
 use crate::support::Host;
 
 crate::on_kernel_drivers![
     one_acceptor_gives_each_engine_its_share,
     unix_connections_are_shared_too,
     the_kernel_spreads_over_a_shared_port,
+    sessions_find_their_engine_from_whatever_address,
     a_drain_ends_all_engines,
     an_address_in_use_is_reported,
     threads_are_pinned_to_their_cores,
@@ -61,6 +64,65 @@ fn ask(choice: DriverChoice, address: &str, count: usize) -> Vec<u8> {
             link.recv_wait().unwrap().body[0]
         })
         .collect()
+}
+
+/// Sessions can't be handed over: the engines share the port, and a client may move.
+fn sessions_find_their_engine_from_whatever_address(choice: DriverChoice) {
+    const CLIENTS: usize = 12;
+    let settings = settings(3, "rudp://127.0.0.1:0");
+    let shards = Shards::start(&settings, engine(choice), whoami).unwrap();
+    assert_eq!(shards.addresses().len(), 1);
+    let server = shards.addresses()[0].socket_addr().unwrap();
+    let mut relays: Vec<_> = (0..CLIENTS).map(|_| Relay::to(server)).collect();
+    let fronts: Vec<_> = relays.iter().map(|relay| relay.address).collect();
+    let (moves, stops) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (moved, stopped) = (Arc::clone(&moves), Arc::clone(&stops));
+    let carrier = std::thread::spawn(move || {
+        while !stopped.load(Ordering::SeqCst) {
+            let moves = moved.swap(false, Ordering::SeqCst);
+            for relay in &mut relays {
+                if moves {
+                    relay.rebind();
+                }
+                relay.carry();
+            }
+            std::thread::yield_now();
+        }
+    });
+    let client = Host::links(choice);
+    let mut links: Vec<_> = fronts
+        .iter()
+        .map(|front| {
+            client
+                .handle
+                .connect_wait(&format!("rudp://{front}"))
+                .unwrap()
+        })
+        .collect();
+    let mut ask_all = || -> Vec<u8> {
+        let answers = links.iter_mut().map(|link| {
+            link.send_wait(b"who?".to_vec()).unwrap();
+            link.recv_wait().unwrap().body[0]
+        });
+        answers.collect()
+    };
+    let first = ask_all();
+    let engines: BTreeSet<u8> = first.iter().copied().collect();
+    assert!(engines.len() > 1, "{first:?}: more than one engine serves");
+    for round in 0..3 {
+        moves.store(true, Ordering::SeqCst);
+        assert_eq!(ask_all(), first, "round {round}");
+    }
+    stops.store(true, Ordering::SeqCst);
+    carrier.join().unwrap();
+    let direct = ask(choice, &shards.addresses()[0].to_string(), 9);
+    assert!(
+        direct.iter().collect::<BTreeSet<_>>().len() > 1,
+        "{direct:?}"
+    );
 }
 
 fn one_acceptor_gives_each_engine_its_share(choice: DriverChoice) {

@@ -1,9 +1,11 @@
 //! A relay for datagrams between two engines.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails the test")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::net::{SocketAddr, UdpSocket};
 
 /// Says of a datagram whether it is dropped.
-pub type Drops = Box<dyn FnMut(&[u8]) -> bool>;
+pub type Drops = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
 /// A relay in front of a server, on sockets of this machine: its socket for clients can vanish and come back, and
 /// it drops what it is told to.
@@ -47,6 +49,14 @@ impl Relay {
                 front.send_to(&room[..len], client).ok();
             }
         }
+    }
+
+    /// The server sees the client at another address from now on.
+    pub fn rebind(&mut self) {
+        let back = UdpSocket::bind("127.0.0.1:0").unwrap();
+        back.connect(self.back.peer_addr().unwrap()).unwrap();
+        back.set_nonblocking(true).unwrap();
+        self.back = back;
     }
 
     pub fn vanish(&mut self) {

@@ -94,6 +94,30 @@ pub struct BufferBytes {
     pub recv: u32,
 }
 
+/// How the kernel spreads the datagrams of one port among the sockets that share it: by a byte of each datagram,
+/// modulo the number of sockets, so that a peer's address may change. Sockets count in the order of their binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steer {
+    /// Which of them this socket is.
+    pub index: u8,
+    /// How many there will be, at least 1.
+    pub count: u8,
+    /// The first rule whose `mask` makes `value` of the first byte says which byte counts. Without one, or where the
+    /// datagram is shorter, it is the first socket's.
+    pub rules: &'static [SteerRule],
+}
+
+/// Says which byte of a datagram counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteerRule {
+    /// Bits of the first byte that are looked at.
+    pub mask: u8,
+    /// What they have to be.
+    pub value: u8,
+    /// Where the byte lies.
+    pub at: u8,
+}
+
 /// Options of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
@@ -102,6 +126,9 @@ pub struct ListenOptions {
     /// `SO_REUSEPORT`: each engine has its own listener on the same port. Closing one resets what still waits
     /// in its accept queue, and unix sockets lack it; the default is one acceptor that hands sockets over.
     pub reuse_port: bool,
+    /// With `reuse_port`, for datagrams: which of the sockets of the port gets which. Default: by a hash of the
+    /// addresses.
+    pub steer: Option<Steer>,
     /// For `[::]`: also accept IPv4 (`IPV6_V6ONLY` off).
     pub dual_stack: bool,
     /// For unix paths: remove a stale socket file that nobody listens on.
@@ -115,6 +142,7 @@ impl Default for ListenOptions {
         Self {
             backlog: 1024,
             reuse_port: false,
+            steer: None,
             dual_stack: true,
             unlink_stale: true,
             socket: SocketOptions::default(),
@@ -314,6 +342,11 @@ pub trait Driver {
     /// What the kernel granted to this socket's buffers: it caps what was asked for (`net.core.rmem_max` and
     /// `wmem_max`) without a word. Two system calls. `None` where there is no kernel.
     fn buffer_bytes(&self, _socket: SocketId) -> Option<BufferBytes> {
+        None
+    }
+
+    /// Another descriptor of a socket, which keeps its place among those of its port. `None` where there is no kernel.
+    fn duplicate(&self, _socket: SocketId) -> Option<OwnedFd> {
         None
     }
 

@@ -28,7 +28,7 @@ pub mod uring;
 pub use contract::SharedPools;
 pub use contract::{
     BufferBytes, Burst, Capabilities, Close, Driver, DriverKind, Fact, Incoming, ListenOptions,
-    OpenError, Park, SocketId, SocketOptions,
+    OpenError, Park, SocketId, SocketOptions, Steer, SteerRule,
 };
 pub use event::{AcceptFault, CloseCause, DatagramMeta, Sink, Want};
 pub use inlet::{Fed, Inlet, Scratch, Target};

@@ -133,6 +133,15 @@ impl Engine {
         self.listen_with(address, &ListenOptions::default())
     }
 
+    /// Another descriptor of a packet transport's listener, which keeps its place among those of its port.
+    pub(crate) fn duplicate(&self, listener: ListenerId) -> Option<OwnedFd> {
+        let Source::Packets(id) = listener.0 else {
+            return None;
+        };
+        let socket = self.hub.endpoints.get(id.0)?.socket;
+        with_driver!(&self.driver, driver => driver.duplicate(socket))
+    }
+
     /// Listens with options.
     ///
     /// # Errors

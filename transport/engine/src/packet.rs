@@ -9,7 +9,9 @@
 use std::net::SocketAddr;
 
 use ringway_buf::{Id, Instant, Pools, RecvBuffer};
-use ringway_driver::{Address, Burst, Close, Driver, ListenOptions, SocketId, SocketOptions};
+use ringway_driver::{
+    Address, Burst, Close, Driver, ListenOptions, SocketId, SocketOptions, Steer, SteerRule,
+};
 use ringway_proto::CloseCode;
 use ringway_proto::packet::{
     ConnectRefusal, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
@@ -72,6 +74,43 @@ impl Protocol {
 /// Asks for room for bursts, which arrive faster than turns pass, unless the user asked for something else.
 pub(crate) fn widen(options: &mut SocketOptions) {
     options.recv_buffer_bytes.get_or_insert(RECV_BUFFER_BYTES);
+}
+
+/// By which bytes the packets of reliable UDP find the engine that owns their session, whatever address they come from.
+///
+/// docs/wire/rudp.md#packets
+const RUDP_STEERING: &[SteerRule] = &[
+    // INIT, and RESET, which names the same id: the last, random byte of the id that the client chose.
+    SteerRule {
+        mask: 0xFF,
+        value: 0xC1,
+        at: 35,
+    },
+    SteerRule {
+        mask: 0xFF,
+        value: 0xC5,
+        at: 15,
+    },
+    // All others: the shard, first byte of the id that the server chose.
+    SteerRule {
+        mask: 0x80,
+        value: 0,
+        at: 8,
+    },
+];
+
+/// How engine `index` of `count` shares the port of an address with the others, by itself: the sessions of one socket
+/// can't be given to another engine. `None`: it accepts connections, which can.
+pub(crate) fn steering(address: &str, index: usize, count: usize) -> Option<Steer> {
+    let address: Address = address.parse().ok()?;
+    let (Protocol::Rudp, _) = Protocol::of(&address)? else {
+        return None;
+    };
+    Some(Steer {
+        index: u8::try_from(index).ok()?,
+        count: u8::try_from(count).ok()?,
+        rules: RUDP_STEERING,
+    })
 }
 
 /// An endpoint of one engine.
@@ -252,12 +291,14 @@ impl Hub {
         socket: SocketId,
         listener: Option<Listener>,
         outgoing: Option<ConnectionId>,
+        shard: u8,
     ) -> Option<EndpointId> {
         let seed = self.random();
         let pools = std::rc::Rc::clone(&self.pools);
         let machine: Box<dyn PacketEndpoint> = match protocol {
             Protocol::Rudp => {
-                let config = self.settings.rudp.clone();
+                let mut config = self.settings.rudp.clone();
+                config.shard = config.shard.max(shard);
                 Box::new(rudp::Rudp::new(config, pools, seed).ok()?)
             }
             Protocol::Quic => crate::quic::endpoint(&self.settings.quic, pools, seed)?,
@@ -307,7 +348,8 @@ impl Hub {
             next: 0,
             links: None,
         };
-        let Some(id) = self.add_endpoint(protocol, socket, Some(listener), None) else {
+        let shard = listener.options.steer.as_ref().map_or(0, |it| it.index);
+        let Some(id) = self.add_endpoint(protocol, socket, Some(listener), None, shard) else {
             driver.close(socket, Close::Abort);
             return Err(OpenError::TooMany {
                 max: self.endpoints.max(),
@@ -358,7 +400,7 @@ impl Hub {
         socket: SocketId,
         (protocol, address): (Protocol, SocketAddr),
     ) {
-        let Some(endpoint) = self.add_endpoint(protocol, socket, None, Some(id)) else {
+        let Some(endpoint) = self.add_endpoint(protocol, socket, None, Some(id), 0) else {
             driver.close(socket, Close::Abort);
             self.owed.push(Owed::Closed(id, None));
             return;

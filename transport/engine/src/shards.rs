@@ -1,15 +1,17 @@
 //! N engines on N pinned threads behind one acceptor.
 //!
-//! The first engine listens and hands accepted sockets to all in turns. With `reuse_port` each engine listens
+//! The first engine listens and hands accepted sockets to all in turns. Over `rudp` the engines share the port: a session
+//! can't be handed over, so the kernel steers each packet to the engine whose number its connection id carries. With `reuse_port` each engine listens
 //! for itself and the kernel spreads by its own hash; closing such a listener resets what waits in its queue,
 //! so it is an option, not the default.
 
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use ringway_driver::{Address, ListenOptions};
 
-use crate::{Config, Engine, Handle, Handler, OpenError, StartError};
+use crate::{Config, Engine, Handle, Handler, OpenError, StartError, packet};
 
 /// How shards are set up.
 #[derive(Clone, Debug)]
@@ -84,9 +86,19 @@ pub struct Shards {
     threads: Vec<JoinHandle<()>>,
     handles: Vec<Handle>,
     addresses: Vec<Address>,
+    /// Sockets that are steered to keep their numbers until the last engine is gone.
+    kept: Vec<OwnedFd>,
 }
 
-type Report = Result<(Handle, Vec<Address>), ShardsError>;
+type Report = Result<(Handle, Opened), ShardsError>;
+
+/// What an engine listens on.
+#[derive(Debug, Default)]
+struct Opened {
+    /// For each address that was asked for: the real one, if this engine listens there.
+    addresses: Vec<Option<Address>>,
+    kept: Vec<OwnedFd>,
+}
 
 impl Shards {
     /// Starts `config.count` engines. `engine(index)` and `handler(index)` are called on each new thread.
@@ -105,21 +117,20 @@ impl Shards {
             threads: Vec::new(),
             handles: Vec::new(),
             addresses: Vec::new(),
+            kept: Vec::new(),
         };
+        let mut listen = config.listen.clone();
         // The others first, so that the acceptor knows them all when it begins to listen.
         for index in (0..config.count).rev() {
             let (engine, handler) = (engine.clone(), handler.clone());
             let (report_in, report) = channel();
             let job = Job {
                 index,
+                count: config.count,
                 core: (!config.cores.is_empty()).then(|| config.cores[index % config.cores.len()]),
                 listens: index == 0 || config.options.reuse_port,
-                // Engines that listen on their own port share must agree on it: the last started chose it.
-                listen: if shards.addresses.is_empty() {
-                    config.listen.clone()
-                } else {
-                    shards.addresses.iter().map(ToString::to_string).collect()
-                },
+                // Engines that share a port must agree on it: the first started chose it.
+                listen: listen.clone(),
                 options: config.options.clone(),
                 others: if config.options.reuse_port {
                     Vec::new()
@@ -132,11 +143,15 @@ impl Shards {
                 .spawn(move || job.run(|| engine(index), || handler(index), &report_in))
                 .map_err(ShardsError::Thread)?;
             shards.threads.push(thread);
-            let (handle, addresses) = report.recv().map_err(|_gone| ShardsError::Died)??;
+            let (handle, opened) = report.recv().map_err(|_gone| ShardsError::Died)??;
             shards.handles.push(handle);
-            if !addresses.is_empty() {
-                shards.addresses = addresses;
+            shards.kept.extend(opened.kept);
+            for (asked, real) in listen.iter_mut().zip(&opened.addresses) {
+                if let Some(real) = real {
+                    *asked = real.to_string();
+                }
             }
+            shards.addresses = opened.addresses.into_iter().flatten().collect();
         }
         shards.handles.reverse();
         shards.threads.reverse();
@@ -184,6 +199,7 @@ impl Drop for Shards {
 /// What one thread has to do.
 struct Job {
     index: usize,
+    count: usize,
     core: Option<usize>,
     listens: bool,
     listen: Vec<String>,
@@ -199,9 +215,9 @@ impl Job {
         report: &Sender<Report>,
     ) {
         match self.open(config) {
-            Ok((mut engine, addresses)) => {
+            Ok((mut engine, opened)) => {
                 let mut handler = handler();
-                if report.send(Ok((engine.handle(), addresses))).is_ok() {
+                if report.send(Ok((engine.handle(), opened))).is_ok() {
                     engine.run(&mut handler);
                 }
             }
@@ -210,21 +226,37 @@ impl Job {
         }
     }
 
-    fn open(&self, config: impl FnOnce() -> Config) -> Result<(Engine, Vec<Address>), ShardsError> {
+    fn open(&self, config: impl FnOnce() -> Config) -> Result<(Engine, Opened), ShardsError> {
         if let Some(core) = self.core {
             pin(core)?;
         }
         let mut engine = config().build().map_err(ShardsError::Start)?;
-        let mut addresses = Vec::new();
-        for address in self.listen.iter().filter(|_| self.listens) {
+        let mut opened = Opened::default();
+        for address in &self.listen {
+            // Engines start, and so bind, from the last to the first.
+            let bound = self.count - 1 - self.index;
+            let steer = packet::steering(address, bound, self.count).filter(|_| self.count > 1);
+            if !self.listens && steer.is_none() {
+                opened.addresses.push(None);
+                continue;
+            }
+            let is_steered = steer.is_some();
+            let options = ListenOptions {
+                reuse_port: self.options.reuse_port || is_steered,
+                steer,
+                ..self.options.clone()
+            };
             let listener = engine
-                .listen_with(address, &self.options)
+                .listen_with(address, &options)
                 .map_err(ShardsError::Listen)?;
-            engine.spread(listener, &self.others, true);
-            addresses.extend(engine.local_address(listener));
+            if is_steered {
+                opened.kept.extend(engine.duplicate(listener));
+            } else {
+                engine.spread(listener, &self.others, true);
+            }
+            opened.addresses.push(engine.local_address(listener));
         }
-        debug_assert!(self.index > 0 || addresses.len() == self.listen.len());
-        Ok((engine, addresses))
+        Ok((engine, opened))
     }
 }
 

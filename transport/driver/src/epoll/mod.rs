@@ -249,6 +249,10 @@ impl Driver for Epoll {
         self.datagram_bytes_max_of(socket)
     }
 
+    fn duplicate(&self, socket: SocketId) -> Option<std::os::fd::OwnedFd> {
+        self.sockets.get(socket.0)?.fd.try_clone().ok()
+    }
+
     fn buffer_bytes(&self, socket: SocketId) -> Option<BufferBytes> {
         open::buffer_bytes(self.sockets.get(socket.0)?.fd.as_fd())
     }

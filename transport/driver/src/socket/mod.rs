@@ -13,5 +13,6 @@ pub mod datagram;
 pub mod direct;
 pub mod name;
 pub mod open;
+mod steer;
 mod sys;
 pub mod udp;

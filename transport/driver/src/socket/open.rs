@@ -20,7 +20,7 @@ use nix::sys::socket::{
 };
 
 use super::name::Name;
-use super::{sys, udp};
+use super::{steer, sys, udp};
 use crate::{Address, BufferBytes, ListenOptions, OpenError, SocketOptions};
 
 /// What kind of data a socket carries.
@@ -149,6 +149,10 @@ pub fn bind_udp(
     share_port(&fd, address, *ip, options)?;
     let failed = |error| system("bind", address, error);
     sys::bind(fd.as_fd(), &Name::from_ip(*ip)).map_err(failed)?;
+    if let Some(steer) = options.steer.as_ref().filter(|_| options.reuse_port) {
+        let failed = |error| system("setsockopt SO_ATTACH_REUSEPORT_CBPF", address, error);
+        steer::attach(fd.as_fd(), steer).map_err(failed)?;
+    }
     let local = local_address(fd.as_fd(), true).unwrap_or_else(|| address.clone());
     Ok((fd, local))
 }

@@ -85,6 +85,21 @@ pub(super) fn set_option(
     checked(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, len) }).map(drop)
 }
 
+/// Chooses among the sockets of a port by a program:
+/// [SO_ATTACH_REUSEPORT_CBPF](https://man7.org/linux/man-pages/man7/socket.7.html).
+pub(super) fn steer(fd: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or(u16::MAX),
+        filter: program.as_mut_ptr(),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
+    let len = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
+    let value = (&raw const program).cast();
+    // SAFETY: `program` and the instructions that it leads to are borrowed during the call, which copies them.
+    checked(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, len) }).map(drop)
+}
+
 /// Reads an integer option: [getsockopt(2)](https://man7.org/linux/man-pages/man2/getsockopt.2.html).
 pub(super) fn option(fd: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<i32> {
     let mut value = 0_i32;

@@ -196,6 +196,10 @@ impl<R: Ring> Driver for Uring<R> {
         udp::payload_bytes_max(socket.fd(), peer)
     }
 
+    fn duplicate(&self, socket: SocketId) -> Option<std::os::fd::OwnedFd> {
+        self.sockets.get(socket.0)?.fd().try_clone_to_owned().ok()
+    }
+
     fn buffer_bytes(&self, socket: SocketId) -> Option<BufferBytes> {
         open::buffer_bytes(self.sockets.get(socket.0)?.fd())
     }
