@@ -40,6 +40,7 @@ mod stage;
 mod stats;
 mod stream;
 mod sync;
+mod unsent;
 mod worker;
 
 pub use builtin::health::{Health, ServingStatus};

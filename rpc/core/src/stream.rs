@@ -17,6 +17,7 @@ use ringway_call::{Code, Status};
 
 use crate::coder::{Coder, Decoder};
 use crate::stage::{Content, Local, SENDER_BYTES_MAX, Wish};
+use crate::unsent::Unsent;
 
 /// What a stream's two ends and the node know together.
 #[derive(Debug, Default)]
@@ -27,26 +28,10 @@ pub(crate) struct Streams {
     pub(crate) ended: Cell<bool>,
     reader: RefCell<Option<Waker>>,
     /// Messages that the connection did not take yet; bounded by what a sender may write ahead.
-    pub(crate) unsent: RefCell<VecDeque<Unsent>>,
+    pub(crate) unsent: RefCell<Unsent>,
     /// Bytes written and not yet taken by the connection.
     pub(crate) ahead_bytes: Cell<usize>,
     writer: RefCell<Option<Waker>>,
-}
-
-/// A message that waits for credit.
-#[derive(Debug)]
-pub(crate) enum Unsent {
-    Copied(Box<[u8]>),
-    Shared(Slice),
-}
-
-impl Unsent {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Copied(bytes) => bytes.len(),
-            Self::Shared(slice) => slice.len(),
-        }
-    }
 }
 
 impl Streams {

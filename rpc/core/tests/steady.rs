@@ -32,6 +32,7 @@ static INFO: ServiceInfo = ServiceInfo {
         Method::new("test.Steady/Ready", Kind::Unary, 0, 0),
         Method::new("test.Steady/Woken", Kind::Unary, 0, 0),
         Method::new("test.Steady/Deferred", Kind::Unary, 0, 0),
+        Method::new("test.Steady/Stream", Kind::ServerStream, 0, 0),
     ],
     descriptors: &[],
 };
@@ -78,6 +79,12 @@ impl Service for Steady {
                 let (deferred, replied) = reply.defer()?;
                 self.deferred.borrow_mut().push(deferred);
                 Ok(replied)
+            }),
+            4 => call.server_stream::<Pod, Number, Number, _>(|_cx, count, mut out| async move {
+                for value in 0..count.value {
+                    out.send(Number { value }).await?;
+                }
+                Ok(())
             }),
             _ => call.unimplemented(),
         }
@@ -136,6 +143,32 @@ fn a_warm_call_allocates_nothing_and_copies_nothing() {
                 assert_eq!(cost, (0, 0), "{what} on {choice:?}, statistics {stats}");
             }
         }
+    }
+}
+
+/// Faster than its credit comes back: most messages wait for some.
+#[test]
+fn a_warm_stream_costs_no_allocation_and_no_copy_per_message() {
+    const MESSAGES: u64 = 200_000;
+    for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
+        let (mut pair, _) = pair(choice, false);
+        pair.open(&open(4), &MESSAGES.to_le_bytes());
+        let mut until = |count| {
+            while pair.client.1.received < count {
+                pair.step();
+            }
+            (allocations(), copies().count, pair.client.1.received)
+        };
+        let (before, after) = (until(MESSAGES / 2), until(MESSAGES - 10_000));
+        let messages = after.2 - before.2;
+        assert!(messages > MESSAGES / 4, "{messages} between");
+        // Some for each burst; and a message that straddles two receives is put together.
+        let (allocations, copies) = (after.0 - before.0, after.1 - before.1);
+        let what = format!("{choice:?}: {allocations} and {copies} for {messages} messages");
+        assert!(
+            allocations <= messages / 1000 && copies <= messages / 100,
+            "{what}"
+        );
     }
 }
 

@@ -21,7 +21,8 @@ use crate::node::dispatch::{Dispatch, panicked};
 use crate::node::session::Session;
 use crate::outlet::Wire;
 use crate::stage::{Content, RemoteAnswer, Wish};
-use crate::stream::{Streams, Unsent};
+use crate::stream::Streams;
+use crate::unsent::Front;
 
 /// Polls of one round; more are left to the next turn, so that frames come in between.
 const POLLS_MAX: u32 = 256;
@@ -342,31 +343,28 @@ impl Dispatch {
         gathered: &[u8],
         now: Instant,
     ) {
-        let message = match content {
+        let is_first = streams.unsent.borrow().is_empty();
+        match content {
             Content::Gathered(range) => {
                 let bytes = gathered.get(range).unwrap_or_default();
-                if streams.unsent.borrow().is_empty() {
-                    match self.send(wire, id, bytes, now) {
-                        Sent::Gone => return streams.sent(bytes.len()),
-                        Sent::Blocked(bytes) => Unsent::Copied(bytes.into()),
-                    }
-                } else {
-                    Unsent::Copied(bytes.into())
+                if is_first && matches!(self.send(wire, id, bytes, now), Sent::Gone) {
+                    return streams.sent(bytes.len());
                 }
+                streams.unsent.borrow_mut().push_copy(bytes);
             }
             Content::Shared(slice) => {
                 let len = slice.len();
-                if streams.unsent.borrow().is_empty() {
+                let slice = if is_first {
                     match self.send(wire, id, slice, now) {
                         Sent::Gone => return streams.sent(len),
-                        Sent::Blocked(slice) => Unsent::Shared(slice),
+                        Sent::Blocked(slice) => slice,
                     }
                 } else {
-                    Unsent::Shared(slice)
-                }
+                    slice
+                };
+                streams.unsent.borrow_mut().push_slice(slice);
             }
-        };
-        streams.unsent.borrow_mut().push_back(message);
+        }
     }
 
     fn send<B: ringway_call::Body>(
@@ -417,25 +415,27 @@ impl Dispatch {
         let Some(streams) = streams else { return };
         let local = Rc::clone(&self.runtime.local);
         let _inside = local.bell.enter();
-        loop {
-            let next = streams.unsent.borrow_mut().pop_front();
-            let Some(next) = next else { break };
-            let len = next.len();
-            let blocked = match next {
-                Unsent::Copied(bytes) => match self.send(wire, id, &*bytes, now) {
-                    Sent::Gone => None,
-                    Sent::Blocked(_) => Some(Unsent::Copied(bytes)),
-                },
-                Unsent::Shared(slice) => match self.send(wire, id, slice, now) {
-                    Sent::Gone => None,
-                    Sent::Blocked(slice) => Some(Unsent::Shared(slice)),
-                },
+        // Taken out meanwhile: a failed send ends the call, and with it code of others.
+        let mut unsent = streams.unsent.take();
+        while let Some(front) = unsent.front() {
+            let (len, blocked) = match front {
+                Front::Copied(bytes) => {
+                    let sent = self.send(wire, id, bytes, now);
+                    (bytes.len(), matches!(sent, Sent::Blocked(_)))
+                }
+                Front::Shared(slice) => {
+                    let sent = self.send(wire, id, slice.clone(), now);
+                    (slice.len(), matches!(sent, Sent::Blocked(_)))
+                }
             };
-            match blocked {
-                Some(message) => return streams.unsent.borrow_mut().push_front(message),
-                None => streams.sent(len),
+            if blocked {
+                streams.unsent.replace(unsent);
+                return;
             }
+            unsent.pop();
+            streams.sent(len);
         }
+        streams.unsent.replace(unsent);
         let is_finishing = self.runtime.live.get(id).is_some_and(|it| it.finishing);
         if is_finishing {
             let session = self.runtime.live.get(id).map(|it| it.session);

@@ -56,7 +56,9 @@ pub struct Client {
     pub grants: bool,
     /// Costs that were not given back.
     pub owed: Vec<(CallId, u32)>,
-    /// Counts instead of keeping what ended.
+    /// Messages of streams.
+    pub received: u64,
+    /// Counts instead of keeping what came.
     pub count_only: bool,
     pub ended: u64,
 }
@@ -75,6 +77,7 @@ impl Client {
             draining: false,
             grants: true,
             owed: Vec::new(),
+            received: 0,
             count_only: false,
             ended: 0,
         }
@@ -89,10 +92,11 @@ impl Client {
                 message,
                 cost,
             } => {
-                self.messages
-                    .entry(call)
-                    .or_default()
-                    .push(message.bytes().to_vec());
+                self.received += 1;
+                if !self.count_only {
+                    let known = self.messages.entry(call).or_default();
+                    known.push(message.bytes().to_vec());
+                }
                 if self.grants {
                     let out = &mut Wire(cx, self.connection.unwrap());
                     self.caller.grant(out, call, cost);
