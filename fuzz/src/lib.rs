@@ -1,5 +1,7 @@
 //! What the targets of calls share: machines with tiny limits, and frames in memory.
 
+pub mod rudp;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;

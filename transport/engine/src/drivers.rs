@@ -70,6 +70,7 @@ impl AnyDriver {
 }
 
 /// Sockets of a driver: connections and listeners together.
+#[cfg(any(feature = "uring", feature = "epoll"))]
 fn sockets_max(limits: &Limits) -> usize {
     limits.connections_max.saturating_add(limits.listeners_max)
 }
