@@ -15,6 +15,7 @@ mod contract;
 mod counted;
 mod event;
 mod inlet;
+#[cfg(any(feature = "uring", feature = "epoll"))]
 mod pace;
 mod start;
 mod stats;
