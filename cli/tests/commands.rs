@@ -230,6 +230,7 @@ fn the_demo_talks_measures_and_writes_a_page_of_its_own() {
     for part in [
         "hello, how are you?, goodbye",
         "watched all three; loaded 1000 values",
+        "rudp://127.0.0.1:",
         "kv.KeyValue/Get",
         "drained and ended",
         "round trip, p50",

@@ -1,4 +1,4 @@
-//! An echo server in a process of its own, and a few words with it over every transport.
+//! An echo server in a process of its own, and a few words with it over every transport that needs no certificate.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Starts `ringway serve` on all transports, talks to it, and stops it again.
 pub(crate) fn run(driver: Driver) -> Result<(), Failure> {
     let unix = format!("unix://@ringway-demo-{}", std::process::id());
-    let addresses = ["tcp://127.0.0.1:0", &unix, "udp://127.0.0.1:0"];
+    let addresses = [
+        "tcp://127.0.0.1:0",
+        &unix,
+        "udp://127.0.0.1:0",
+        "rudp://127.0.0.1:0",
+    ];
     let (mut server, addresses) = Server::start(driver, &addresses, &[])?;
     output::line(format!("echo server: process {}", server.id()))?;
     for address in &addresses {

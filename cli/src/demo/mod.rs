@@ -1,8 +1,9 @@
 //! `ringway demo`: messages over every transport, measured beside raw sockets, with a report to look at.
 //!
 //! First an echo server in a process of its own and a few words with it ([`exchange`]), then the key-value example
-//! and calls of it ([`services`]), then short runs of the benchmark, then a table and one self-contained page ([`page`], drawn by [`chart`]). Few rounds: it shows what
-//! to expect, and proves nothing; `ringway bench` does.
+//! and calls of it ([`services`]),
+//! then short runs of the benchmark over tcp, unix and udp, then a table and one self-contained page ([`page`], drawn by
+//! [`chart`]). Few rounds: it shows what to expect, and proves nothing; `ringway bench` does.
 
 pub(crate) mod chart;
 mod exchange;

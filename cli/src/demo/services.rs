@@ -1,4 +1,5 @@
-//! The key-value example, served by a process of its own and called over every transport that carries calls.
+//! The key-value example, served by a process of its own and called over every transport that carries
+//! calls and needs no certificate.
 
 use std::time::Duration;
 
@@ -41,16 +42,14 @@ pub(crate) struct Called {
 /// Starts the server, talks to it, measures, and stops it again.
 pub(crate) fn run(driver: Driver, policy: Policy) -> Result<Vec<Called>, Failure> {
     let unix = format!("unix://@ringway-demo-kv-{}", std::process::id());
-    let addresses = ["tcp://127.0.0.1:0", &unix];
+    let addresses = ["tcp://127.0.0.1:0", &unix, "rudp://127.0.0.1:0"];
     let idle = policy.to_string();
     let options = ["--example", "kv", "--idle", &idle];
     let (mut server, addresses) = Server::start(driver, &addresses, &options)?;
     output::line(format!("key-value store: process {}", server.id()))?;
     let mut called = Vec::new();
-    for (transport, address) in [Transport::Tcp, Transport::Unix]
-        .into_iter()
-        .zip(&addresses)
-    {
+    let transports = [Transport::Tcp, Transport::Unix, Transport::Rudp];
+    for (transport, address) in transports.into_iter().zip(&addresses) {
         let address = address.to_string();
         let said = talk(&address)?;
         output::line(format!("  {address}: {said}"))?;
