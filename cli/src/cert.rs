@@ -26,7 +26,10 @@ const BACKDATED: Duration = Duration::from_hours(24);
 /// Makes both and writes them.
 pub(crate) fn run(wanted: &args::Cert) -> Result<(), Failure> {
     let made = Certificate::new(&wanted.names, wanted.days)?;
-    std::fs::create_dir_all(&wanted.out).map_err(Failure::system("create the folder"))?;
+    std::fs::create_dir_all(&wanted.out).map_err(|error| {
+        let out = wanted.out.display();
+        Failure::Usage(format!("--out: the folder {out} can't be made: {error}"))
+    })?;
     let key_path = write(&wanted.out, KEY, &made.key, 0o600, wanted.force)?;
     let certificate_path = write(
         &wanted.out,

@@ -268,5 +268,11 @@ fn cert_writes_a_key_for_its_owner_only_and_replaces_nothing_unasked() {
     assert_eq!(std::fs::read(&key).unwrap(), before);
     assert!(ringway(&["cert", "--out", out, "--force"]).status.success());
     assert_ne!(std::fs::read(&key).unwrap(), before);
+    let below_a_file = ringway(&["cert", "--out", key.join("below").to_str().unwrap()]);
+    assert_eq!(below_a_file.status.code(), Some(2));
+    assert!(
+        stderr(&below_a_file).contains("key.pem/below"),
+        "it names the folder"
+    );
     std::fs::remove_dir_all(&folder).unwrap();
 }
