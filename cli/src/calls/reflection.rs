@@ -1,195 +1,59 @@
-//! What a server says about its services: the client of `grpc.reflection.v1.ServerReflection`.
+//! What a server says about its services, as people ask for them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prost::Message as _;
-use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use ringway::rpc::{Code, Kind, Method, Status};
+use ringway::rpc::{Code, Kind, Status};
 
 use super::names;
-use super::remote::{PROTOBUF, Remote, Stream, undecodable};
+use super::remote::Remote;
 use crate::failure::Failure;
 
-const NAME: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// What it is called when something goes wrong: nobody has asked for it by name.
 const SHORT: &str = "reflection";
-/// Files that a server may describe.
-const FILES_MAX: usize = 10_000;
 
-/// `grpc.reflection.v1.ServerReflectionRequest`, what of it is asked.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Request {
-    #[prost(string, optional, tag = "3")]
-    file_by_filename: Option<String>,
-    #[prost(string, optional, tag = "4")]
-    file_containing_symbol: Option<String>,
-    #[prost(string, optional, tag = "7")]
-    list_services: Option<String>,
-}
-
-/// `grpc.reflection.v1.ServerReflectionResponse`, what of it is read.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(message, optional, tag = "4")]
-    files: Option<Files>,
-    #[prost(message, optional, tag = "6")]
-    services: Option<Services>,
-    #[prost(message, optional, tag = "7")]
-    error: Option<Refusal>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Files {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    file: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Services {
-    #[prost(message, repeated, tag = "1")]
-    service: Vec<Service>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Service {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Refusal {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-}
-
-/// An open conversation with the service, and the files it has told so far.
+/// An open conversation with the service, and the files that it has told so far.
 #[derive(Debug)]
 pub(crate) struct Reflection {
-    stream: Stream,
+    server: ringway::rpc::Reflection,
     place: String,
-    /// Serialized `FileDescriptorProto` and imports by name.
-    files: BTreeMap<String, File>,
-}
-
-#[derive(Debug)]
-struct File {
-    bytes: Vec<u8>,
-    imports: Vec<String>,
 }
 
 impl Reflection {
     /// Opens the conversation; it ends after `timeout`.
     pub(crate) fn open(remote: &Remote, timeout: Option<Duration>) -> Self {
-        let method = Method::found(NAME, Kind::Bidi, PROTOBUF, 0);
         Self {
-            stream: remote.open(method, None, &remote.options(timeout)),
+            server: remote.reflection(timeout),
             place: remote.address().to_string(),
-            files: BTreeMap::new(),
         }
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Response, Failure> {
-        let (out, answers) = &mut self.stream;
-        // If the call is over, its end tells why.
-        let _over: Result<(), Status> = out.send_wait(&request.encode_to_vec());
-        match answers.next_wait() {
-            Ok(Some(answer)) => {
-                Response::decode(&*answer).map_err(|error| undecodable(SHORT, &error))
-            }
-            Ok(None) => Err(undecodable(SHORT, &"the server ended the stream")),
-            Err(status) if status.code == Code::Unimplemented => {
-                Err(Failure::NoReflection(self.place.clone()))
-            }
-            Err(status) => Err(Failure::call(SHORT, status)),
+    fn failed(&self, status: Status) -> Failure {
+        match status.code {
+            Code::Unimplemented => Failure::NoReflection(self.place.clone()),
+            _ => Failure::call(SHORT, status),
         }
     }
 
     /// Names of all services, in order.
     pub(crate) fn services(&mut self) -> Result<Vec<String>, Failure> {
-        let request = Request {
-            list_services: Some(String::new()),
-            ..Request::default()
-        };
-        let services = self.ask(&request)?.services.unwrap_or_default().service;
-        let mut names: Vec<String> = services.into_iter().map(|it| it.name).collect();
-        names.sort();
-        Ok(names)
+        let names = self.server.services();
+        names.map_err(|status| self.failed(status))
     }
 
     /// Learns the file that defines a symbol, with its imports; false if the server knows none.
     pub(crate) fn learn(&mut self, symbol: &str) -> Result<bool, Failure> {
-        let request = Request {
-            file_containing_symbol: Some(symbol.to_owned()),
-            ..Request::default()
-        };
-        self.learn_by(&request)
+        let is_known = self.server.learn(symbol);
+        is_known.map_err(|status| self.failed(status))
     }
 
-    fn learn_by(&mut self, request: &Request) -> Result<bool, Failure> {
-        let response = self.ask(request)?;
-        if let Some(refusal) = response.error {
-            let code = u16::try_from(refusal.code).map_or(Code::Unknown, Code::from_wire);
-            if code == Code::NotFound {
-                return Ok(false);
-            }
-            return Err(Failure::call(SHORT, Status::new(code, &refusal.message)));
-        }
-        for bytes in response.files.unwrap_or_default().file {
-            let file =
-                FileDescriptorProto::decode(&*bytes).map_err(|error| undecodable(SHORT, &error))?;
-            let imports = file.dependency;
-            self.files
-                .entry(file.name.unwrap_or_default())
-                .or_insert(File { bytes, imports });
-        }
-        if self.files.len() > FILES_MAX {
-            let text = format!("it describes more than {FILES_MAX} files");
-            return Err(Failure::Connection(format!("{}: {text}", self.place)));
-        }
-        Ok(true)
-    }
-
-    /// Asks for what known files import and nobody has told yet; google's own files are known to everybody.
-    fn complete(&mut self) -> Result<(), Failure> {
-        loop {
-            let imports = self.files.values().flat_map(|file| &file.imports);
-            let missing = imports
-                .filter(|import| !self.files.contains_key(*import))
-                .min()
-                .cloned();
-            let Some(missing) = missing else {
-                return Ok(());
-            };
-            let request = Request {
-                file_by_filename: Some(missing.clone()),
-                ..Request::default()
-            };
-            if self.learn_by(&request)? && self.files.contains_key(&missing) {
-                continue;
-            }
-            let Some(file) = DescriptorPool::global().get_file_by_name(&missing) else {
-                let text = format!("{}: it describes no file `{missing}`", self.place);
-                return Err(Failure::Connection(text));
-            };
-            let bytes = file.encode_to_vec();
-            let imports = file.file_descriptor_proto().dependency.clone();
-            self.files.insert(missing, File { bytes, imports });
-        }
-    }
-
-    /// Everything that was learned.
+    /// Everything that was learned; google's own files are known to everybody.
     pub(crate) fn pool(&mut self) -> Result<DescriptorPool, Failure> {
-        self.complete()?;
-        let set = self.files.values().map(|file| file.bytes.clone());
-        // A FileDescriptorSet, put together so that extensions in options stay.
-        let set = Files {
-            file: set.collect(),
-        }
-        .encode_to_vec();
+        let set = self.server.descriptors(|name| {
+            let known = DescriptorPool::global().get_file_by_name(name);
+            known.map(|file| file.encode_to_vec())
+        });
+        let set = set.map_err(|status| self.failed(status))?;
         let mut pool = DescriptorPool::new();
         match pool.decode_file_descriptor_set(&*set) {
             Ok(()) => Ok(pool),

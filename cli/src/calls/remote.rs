@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringway::rpc::{
     CallConfig, CallOptions, Channel, ClientEngine, Clients, Code, Incoming, Kind, Method,
-    Outgoing, Raw, Status,
+    Outgoing, Raw, Reflection, Status,
 };
 use ringway::{Address, Config, DriverChoice};
 
@@ -60,6 +60,11 @@ impl Remote {
             wait_for_ready: self.wait_for_ready,
             ..CallOptions::default()
         }
+    }
+
+    /// Asks it what it serves, until `timeout`.
+    pub(crate) fn reflection(&self, timeout: Option<Duration>) -> Reflection {
+        Reflection::open(&self.channel, &self.options(timeout))
     }
 
     /// Opens a call of any kind; with `first` the client says no more.

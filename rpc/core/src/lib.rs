@@ -12,6 +12,7 @@
 //!   [`CallContext::channel`], [`Deferred::call`].
 //! * [`Codec`] is how messages become bytes: [`Raw`], [`Pod`], `Protobuf`, `Prost`.
 //! * [`LocalDispatch`] calls services without a connection or an engine.
+//! * [`Reflection`] asks a server what it serves; [`Definitions`] answer that question.
 //!
 //! A unary call to a plain function allocates nothing and copies no payload.
 
@@ -44,6 +45,7 @@ mod unsent;
 mod worker;
 
 pub use builtin::health::{Health, ServingStatus};
+pub use builtin::reflection::{Definitions, Reflection};
 pub use client::{
     Answer, Call, CallEvent, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming,
     InlineChannel, InlineStream, OneWay, Outgoing, Response, Target,

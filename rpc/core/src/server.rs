@@ -10,7 +10,7 @@ use ringway_engine::{
 
 use crate::builtin::admin::Admin;
 use crate::builtin::health::{Health, HealthService};
-use crate::builtin::reflection::Reflection;
+use crate::builtin::reflection::ReflectionService;
 use crate::client::Clients;
 use crate::interceptor::Interceptor;
 use crate::limits::ServerLimits;
@@ -314,8 +314,8 @@ impl Plan {
         if self.reflection {
             let mut known: Vec<&'static ServiceInfo> =
                 services.iter().map(|service| service.info()).collect();
-            known.push(Reflection::info());
-            services.push(Box::new(Reflection::new(&known)));
+            known.push(ReflectionService::info());
+            services.push(Box::new(ReflectionService::new(&known)));
         }
         Registry::new(services)
     }

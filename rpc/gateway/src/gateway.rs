@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ringway_rpc::{Channel, ServerBuilder};
+use ringway_rpc::{Channel, Definitions, ServerBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::backend::{Backend, Local};
 use crate::config::GatewayConfig;
-use crate::error::{GatewayError, SchemaError};
+use crate::error::GatewayError;
 use crate::graphql::{self, Graph};
 use crate::host;
 use crate::openapi::Document;
@@ -43,6 +43,8 @@ impl fmt::Debug for Gateway {
 pub(crate) struct Shared {
     pub(crate) backend: Backend,
     pub(crate) schema: Schema,
+    /// The schema as gRPC's reflection tells it.
+    pub(crate) definitions: Definitions,
     pub(crate) routes: Routes,
     pub(crate) document: Option<Document>,
     pub(crate) graph: Option<Graph>,
@@ -133,7 +135,7 @@ impl Gateway {
                     (Backend::Local(local), schema)
                 }
             };
-            let routes = Routes::new(&schema).map_err(|error: SchemaError| error)?;
+            let routes = Routes::new(&schema)?;
             let document = config.docs.then(|| Document::new(&schema, &config.json));
             let graph = if config.graphql {
                 Some(Graph::new(&schema)?)
@@ -147,6 +149,7 @@ impl Gateway {
             let bound = bound.map_err(|error| GatewayError::Listen { address, error })?;
             let shared = Rc::new(Shared {
                 backend,
+                definitions: schema.definitions(),
                 schema,
                 routes,
                 document,

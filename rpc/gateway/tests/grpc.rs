@@ -289,6 +289,8 @@ fn reflection_of_both_versions_tells_the_definitions() {
             "{text}"
         );
         assert!(text.contains("google/api/annotations.proto"), "imports too");
-        assert!(text.contains("no.Such is not known"), "{text}");
+        let malformed = grpc(&name, framed(&[0x3A, 9]));
+        assert_eq!(send(&running, malformed).grpc_status(), "3");
+        assert!(text.contains("there is no symbol `no.Such`"), "{text}");
     }
 }

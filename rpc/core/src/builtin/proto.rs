@@ -24,21 +24,31 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (u64, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let tag = varint(&mut self.0)?;
+        let mut rest = self.0;
+        let tag = varint(&mut rest)?;
         let value = match tag & 7 {
-            0 => Value::Number(varint(&mut self.0)?),
-            1 => Value::Number(u64::from_le_bytes(*take(&mut self.0, 8)?.first_chunk()?)),
+            0 => Value::Number(varint(&mut rest)?),
+            1 => Value::Number(u64::from_le_bytes(*take(&mut rest, 8)?.first_chunk()?)),
             2 => {
-                let len = usize::try_from(varint(&mut self.0)?).ok()?;
-                Value::Bytes(take(&mut self.0, len)?)
+                let len = usize::try_from(varint(&mut rest)?).ok()?;
+                Value::Bytes(take(&mut rest, len)?)
             }
             5 => Value::Number(u64::from(u32::from_le_bytes(
-                *take(&mut self.0, 4)?.first_chunk()?,
+                *take(&mut rest, 4)?.first_chunk()?,
             ))),
             _ => return None,
         };
+        // What is malformed is left over.
+        self.0 = rest;
         Some((tag >> 3, value))
     }
+}
+
+/// Whether bytes are fields and nothing else. What stands in those is not looked at.
+pub(crate) fn is_whole(message: &[u8]) -> bool {
+    let mut fields = Fields(message);
+    fields.by_ref().for_each(drop);
+    fields.0.is_empty()
 }
 
 fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
@@ -129,12 +139,14 @@ mod tests {
         assert_eq!(fields[0], (1, Value::Number(u64::MAX)));
         assert_eq!(fields[1].1.text(), Some("name"));
         assert_eq!(fields[2], (3, Value::Bytes(&[8, 0xAC, 2])));
+        assert!(is_whole(&bytes) && is_whole(&[]));
     }
 
     #[test]
     fn malformed_bytes_end_the_fields() {
         for bytes in [&[0x0A, 5, 1][..], &[0x80; 11], &[0x0B], &[0x09, 1], &[8]] {
             assert_eq!(Fields(bytes).next(), None, "{bytes:?}");
+            assert!(!is_whole(bytes), "{bytes:?}");
         }
     }
 }

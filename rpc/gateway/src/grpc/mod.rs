@@ -1,7 +1,6 @@
 //! gRPC and gRPC-Web: messages pass through undecoded, framed by five bytes.
 
 mod frame;
-mod reflection;
 mod reply;
 
 use std::rc::Rc;
@@ -13,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, Stat
 use hyper::body::Incoming;
 use ringway_rpc::{Code, Kind, Status};
 
-use crate::backend::{End, Options, Sink};
+use crate::backend::{End, Options, Sink, Source};
 use crate::body::{Answers, Body, next_data};
 use crate::gateway::Shared;
 use crate::host::media_type;
@@ -91,7 +90,7 @@ async fn call(
         rest == Some(".ServerReflection/ServerReflectionInfo")
     });
     if is_reflection {
-        let mut answers = reflection::answers(shared, inflow);
+        let mut answers = described(shared, inflow);
         return Ok(match answers.next().await {
             Err(end) => dress.ended(shared, &end),
             Ok(first) => dress.stream(shared, first, answers),
@@ -124,6 +123,21 @@ async fn call(
     Ok(match answers.next().await {
         Err(end) => dress.ended(shared, &end),
         Ok(first) => dress.stream(shared, first, answers),
+    })
+}
+
+/// Reflection, v1 and v1alpha: the gateway knows all definitions, so it answers by itself, question by question.
+fn described(shared: &Rc<Shared>, mut inflow: Inflow) -> Answers {
+    let (out, source) = tokio::sync::mpsc::channel(1);
+    let shared = Rc::clone(shared);
+    Answers::with(Source::Own(source), async move {
+        while let Some(question) = inflow.next().await? {
+            let answer = shared.definitions.answer(&question)?;
+            if out.send(Bytes::from(answer)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     })
 }
 

@@ -10,11 +10,12 @@ mod reflect;
 mod rule;
 
 use core::fmt;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use ringway_rpc::{Kind, Method as RpcMethod, Methods};
+use ringway_rpc::{Definitions, Kind, Method as RpcMethod, Methods};
 
 use crate::error::SchemaError;
 
@@ -117,6 +118,14 @@ impl Schema {
 
     pub(crate) fn pool(&self) -> &DescriptorPool {
         &self.0.pool
+    }
+
+    /// What gRPC's reflection tells of it.
+    pub(crate) fn definitions(&self) -> Definitions {
+        let services = self.0.pool.services().map(|it| it.full_name().to_owned());
+        // By bytes: so options that are extensions keep their values.
+        let files = self.0.pool.files().map(|it| Cow::Owned(it.encode_to_vec()));
+        Definitions::new(services, files)
     }
 
     pub(crate) fn comments(&self) -> &Comments {
