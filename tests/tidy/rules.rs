@@ -61,11 +61,15 @@ const EDGES: &[(&str, &[&str])] = &[
         "ringway-rpc",
         &["ringway-buf", "ringway-call", "ringway-engine"],
     ),
-    ("ringway-gateway", &["ringway-buf", "ringway-rpc"]),
+    (
+        "ringway-gateway",
+        &["ringway-buf", "ringway-google", "ringway-rpc"],
+    ),
     // None of them names the crate whose paths it writes into the user's code.
     ("ringway-codegen", &[]),
+    ("ringway-google", &[]),
     ("ringway-macros", &["ringway-codegen"]),
-    ("ringway-build", &["ringway-codegen"]),
+    ("ringway-build", &["ringway-codegen", "ringway-google"]),
     ("ringway-generated", &["ringway-build", "ringway-rpc"]),
     (
         "ringway",

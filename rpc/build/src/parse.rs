@@ -6,28 +6,11 @@ use std::path::{Path, PathBuf};
 use buffa::Message;
 use buffa_codegen::generated::descriptor::{FileDescriptorProto, FileDescriptorSet};
 use protox::Compiler;
-use protox::file::{
-    ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver,
-};
+use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
+use ringway_google::Google;
 
 use crate::error::Error;
 use crate::messages::told as told_by;
-
-/// Google's files of rules for HTTP gateways, so that nobody has to copy them.
-const BUILT_IN: &[(&str, &str)] = &[
-    (
-        "google/api/annotations.proto",
-        include_str!("../proto/google/api/annotations.proto"),
-    ),
-    (
-        "google/api/http.proto",
-        include_str!("../proto/google/api/http.proto"),
-    ),
-    (
-        "google/api/httpbody.proto",
-        include_str!("../proto/google/api/httpbody.proto"),
-    ),
-];
 
 /// Whether a file says nothing but what options look like: it has no messages that a program needs.
 pub(crate) fn is_annotation(name: &str) -> bool {
@@ -37,25 +20,13 @@ pub(crate) fn is_annotation(name: &str) -> bool {
     )
 }
 
-/// Finds the built-in files.
-struct BuiltIn;
-
-impl FileResolver for BuiltIn {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        match BUILT_IN.iter().find(|(known, _)| *known == name) {
-            Some((_, text)) => File::from_source(name, text),
-            None => Err(protox::Error::file_not_found(name)),
-        }
-    }
-}
-
 fn resolver(folders: &[PathBuf]) -> ChainFileResolver {
     let mut chain = ChainFileResolver::new();
     // A user's own copies count more.
     for folder in folders {
         chain.add(IncludeFileResolver::new(folder.clone()));
     }
-    chain.add(BuiltIn);
+    chain.add(Google);
     chain.add(GoogleFileResolver::new());
     chain
 }

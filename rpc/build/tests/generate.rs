@@ -355,3 +355,17 @@ fn google_s_annotations_need_no_files_and_become_no_code() {
     );
     assert!(code.contains("struct Thing"));
 }
+
+#[test]
+fn google_s_messages_need_no_files_either() {
+    let text = GOOD.replace(
+        "package shop.v1;",
+        "package shop.v1;\nimport \"google/rpc/status.proto\";\nmessage Failed { google.rpc.Status why = 1; }",
+    );
+    let folder = Folder::with("status", &[("a.proto", &text)]);
+    let code = folder.generate(&Builder::default(), &["a.proto"]).unwrap();
+    assert!(
+        code.contains("pub mod rpc") && code.contains("pub struct Status"),
+        "{code}"
+    );
+}

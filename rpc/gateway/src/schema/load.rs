@@ -5,58 +5,17 @@ use std::sync::LazyLock;
 
 use prost::Message as _;
 use prost_reflect::DescriptorPool;
-use protox::file::{
-    ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver,
-};
+use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
+use ringway_google::{FILES, Google};
 use ringway_rpc::ServiceInfo;
 
 use super::Schema;
 use crate::error::SchemaError;
 
-/// Google's own files that definitions import for gateways: rules for HTTP, raw bodies, details of errors.
-const GOOGLE: &[(&str, &str)] = &[
-    (
-        "google/api/annotations.proto",
-        include_str!("../../proto/google/api/annotations.proto"),
-    ),
-    (
-        "google/api/http.proto",
-        include_str!("../../proto/google/api/http.proto"),
-    ),
-    (
-        "google/api/httpbody.proto",
-        include_str!("../../proto/google/api/httpbody.proto"),
-    ),
-    (
-        "google/rpc/code.proto",
-        include_str!("../../proto/google/rpc/code.proto"),
-    ),
-    (
-        "google/rpc/error_details.proto",
-        include_str!("../../proto/google/rpc/error_details.proto"),
-    ),
-    (
-        "google/rpc/status.proto",
-        include_str!("../../proto/google/rpc/status.proto"),
-    ),
-];
-
-/// Finds google's files in this program.
-struct Google;
-
-impl FileResolver for Google {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        match GOOGLE.iter().find(|(known, _)| *known == name) {
-            Some((_, text)) => File::from_source(name, text),
-            None => Err(protox::Error::file_not_found(name)),
-        }
-    }
-}
-
 /// Google's files, compiled once.
 pub(crate) fn google() -> &'static DescriptorPool {
     static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-        let names = GOOGLE.iter().map(|(name, _)| *name);
+        let names = FILES.iter().map(|(name, _)| *name);
         // They are part of the program: a test compiles them.
         compile(Vec::<&Path>::new(), names).unwrap_or_default()
     });
@@ -171,20 +130,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_build_scripts_know_too_are_the_same() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../build/proto");
-        for (name, text) in GOOGLE
-            .iter()
-            .filter(|(name, _)| name.starts_with("google/api"))
-        {
-            let theirs = std::fs::read_to_string(Path::new(folder).join(name));
-            assert!(theirs.is_ok_and(|it| it == *text), "{name}");
-        }
-    }
-
-    #[test]
     fn google_s_files_compile() {
-        let names = GOOGLE.iter().map(|(name, _)| *name);
+        let names = FILES.iter().map(|(name, _)| *name);
         let pool = compile(Vec::new(), names).unwrap();
         assert!(pool.get_message_by_name("google.api.HttpRule").is_some());
         assert!(

@@ -11,7 +11,9 @@ use http::{HeaderMap, Method as Verb, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use prost_reflect::{DescriptorPool, DynamicMessage};
+use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
 use ringway_gateway::{Gateway, GatewayConfig, Running};
+use ringway_google::Google;
 use ringway_rpc::{
     CallContext, Code, IncomingCall, Kind, Method, Raw, Receiver, Sender, Server, ServerBuilder,
     Service, ServiceInfo, Status,
@@ -20,8 +22,11 @@ use ringway_rpc::{
 /// The definitions of `rules.proto`, compiled.
 pub(crate) static SET: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = [here.join("tests"), here.join("proto")];
-    let mut compiler = protox::Compiler::new(folders).unwrap();
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(IncludeFileResolver::new(here.join("tests")));
+    resolver.add(Google);
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_source_info(true).include_imports(true);
     compiler.open_file(here.join("tests/rules.proto")).unwrap();
     compiler.encode_file_descriptor_set()
