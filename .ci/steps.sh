@@ -7,11 +7,21 @@ failures=0
 
 # step NAME COMMAND…
 step() {
-    local name=$1 begin=$SECONDS outcome=ok
+    local name=$1 begin=$SECONDS outcome=ok code
     shift
     printf '\n==> %s: %s\n' "$name" "$*"
-    "$@" </dev/null || outcome="FAILED (exit $?)"
-    [ "$outcome" = ok ] || failures=$((failures + 1))
+    # Not as a condition (`if`, `||`): a function would go on behind a command of it that failed.
+    set +e
+    (
+        set -e
+        "$@"
+    ) </dev/null
+    code=$?
+    set -e
+    if [ $code -ne 0 ]; then
+        outcome="FAILED (exit $code)"
+        failures=$((failures + 1))
+    fi
     names+=("$name")
     outcomes+=("$outcome, $((SECONDS - begin)) s")
     printf '<== %s: %s\n' "$name" "${outcomes[-1]}"
