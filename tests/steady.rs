@@ -232,8 +232,13 @@ fn round_trips(choice: DriverChoice, scheme: &str) {
 }
 
 fn messages_in_flight_together_share_system_calls(choice: DriverChoice) {
+    in_flight_together(choice, "tcp");
+}
+
+/// 64 small messages at once; 16 of them share a system call, and none costs memory.
+fn in_flight_together(choice: DriverChoice, scheme: &str) -> Bench {
     let mut bench = Bench::new(choice, Way::Echo, Way::Echo);
-    bench.connect("tcp", 1);
+    bench.connect(scheme, 1);
     bench.begin(64, 64);
     bench.run(64 * WARM_UP / 10);
     let cost = bench.run(64 * 500);
@@ -243,6 +248,7 @@ fn messages_in_flight_together_share_system_calls(choice: DriverChoice) {
         "{cost:?}\n{}",
         cost.text
     );
+    bench
 }
 
 fn large_messages_by_lease_are_received_in_place(choice: DriverChoice) {
@@ -263,20 +269,10 @@ fn large_messages_by_lease_are_received_in_place(choice: DriverChoice) {
 }
 
 fn datagrams_in_flight_together_share_system_calls(choice: DriverChoice) {
-    let mut bench = Bench::new(choice, Way::Echo, Way::Echo);
-    bench.connect("udp", 1);
+    let bench = in_flight_together(choice, "udp");
     assert!(
         bench.client.capabilities().udp_gso,
         "this kernel segments datagrams"
-    );
-    bench.begin(64, 64);
-    bench.run(64 * WARM_UP / 10);
-    let cost = bench.run(64 * 500);
-    assert_eq!((cost.allocations, cost.copies), (0, 0), "{cost:?}");
-    assert!(
-        cost.working * 16 <= cost.messages,
-        "{cost:?}\n{}",
-        cost.text
     );
     assert_eq!(bench.client.stats().driver.datagrams_dropped, 0);
 }
@@ -299,17 +295,7 @@ fn a_round_trip_over_reliable_udp_costs_no_memory(choice: DriverChoice) {
 }
 
 fn reliable_datagrams_in_flight_together_share_system_calls(choice: DriverChoice) {
-    let mut bench = Bench::new(choice, Way::Echo, Way::Echo);
-    bench.connect("rudp", 1);
-    bench.begin(64, 64);
-    bench.run(64 * WARM_UP / 10);
-    let cost = bench.run(64 * 500);
-    assert_eq!((cost.allocations, cost.copies), (0, 0), "{cost:?}");
-    assert!(
-        cost.working * 16 <= cost.messages,
-        "{cost:?}\n{}",
-        cost.text
-    );
+    in_flight_together(choice, "rudp");
 }
 
 fn eight_busy_connections_cost_no_memory(choice: DriverChoice) {
