@@ -109,7 +109,10 @@ pub(crate) fn a_driver_that_waited_takes_half_of_a_window_first<D: Driver>(make:
     assert_eq!(exchange(100), WINDOW, "the first window after a wait");
     assert_eq!(exchange(0), WINDOW, "a busy driver takes all");
     assert_eq!(exchange(100), WINDOW, "two windows came without a wait");
-    assert_eq!(exchange(100), WINDOW / 2);
+    // However many looks: most of them leave epoll out, or the ring.
+    for vain_looks in 100..120 {
+        assert_eq!(exchange(vain_looks), WINDOW / 2, "{vain_looks} vain looks");
+    }
     assert_eq!(exchange(0), WINDOW);
 }
 
