@@ -1,13 +1,15 @@
 //! Peers and strangers that lie, flood, stop or die.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_proto::packet::{Delivery, Fault, PacketEndpoint, SessionEnd, SessionId};
 use ringway_proto::rudp::RudpConfig;
 use ringway_proto::{CloseCode, Header, StreamConfig, Timeout};
 
-use crate::forge::{ack, cid_of, frames, head, init, key, number_of, piece, record, sealed};
+use crate::forge::{Seen, ack, cid_of, frames, head, init, key, number_of, piece, record, sealed};
 use crate::seeds::Random;
 use crate::world::{BUDGET_BYTES, Link, World, pair};
 
@@ -557,4 +559,188 @@ fn whatever_a_peer_says_costs_no_more_than_its_own_session() {
             "seed {seed}: others go on"
         );
     }
+}
+
+#[test]
+fn packets_from_elsewhere_move_no_session_without_a_proof_and_gain_little() {
+    let (mut world, near, far, cid, _) = open(17);
+    let (home, target) = (world.nodes[0].address, world.nodes[1].address);
+    let elsewhere = |port: u16| SocketAddr::from(([10, 4, 4, 4], port));
+    // Somebody on the way takes the client's packets and sends them from addresses of his choice.
+    let (stolen, seen) = (Rc::new(RefCell::new(Vec::new())), Seen::default());
+    let (loot, tape) = (Rc::clone(&stolen), Rc::clone(&seen));
+    world.filter = Some(Box::new(move |to, packet| {
+        if to == target {
+            loot.borrow_mut().push(packet.to_vec());
+        } else {
+            tape.borrow_mut().push((to, packet.to_vec()));
+        }
+        to == target
+    }));
+    let mut total = 0;
+    let mut resend = |world: &mut World, port: u16| {
+        let packets: Vec<Vec<u8>> = stolen.borrow_mut().drain(..).collect();
+        for packet in packets {
+            total += packet.len();
+            world.inject(elsewhere(port), target, &packet);
+        }
+        world.run(Duration::from_micros(1));
+        total
+    };
+    let rounds = 60;
+    for round in 0..rounds {
+        world.offer(0, near, Delivery::Ordered, 10).unwrap();
+        world.offer(1, far, Delivery::Ordered, 3000).unwrap();
+        world.run(Duration::from_micros(50));
+        // One address that insists, and many that come once.
+        resend(&mut world, if round % 2 == 0 { 1 } else { 100 + round });
+    }
+    for _ in 0..100 {
+        world.run(Duration::from_micros(50));
+        resend(&mut world, 1);
+    }
+    let spent = resend(&mut world, 1);
+    assert_eq!(world.nodes[1].endpoint.peer_address(far), Some(home));
+    let got = |node: usize, session| world.nodes[node].lines[&session].ordered_next;
+    let all = (u64::from(rounds), u64::from(rounds) + 1);
+    assert_eq!((got(0, near), got(1, far)), all, "the session goes on");
+    let gained: usize = {
+        let seen = seen.borrow();
+        let strangers = seen.iter().filter(|(to, _)| *to != home);
+        strangers.map(|(_, bytes)| bytes.len()).sum()
+    };
+    // The world checks the factor for each address.
+    assert!(gained > 0 && gained < spent, "{gained} bytes for {spent}");
+
+    // What was asked of one address is no answer from another, and what was asked of nobody is none at all.
+    let asked = |port: u16| -> Vec<u8> {
+        let seen = seen.borrow();
+        let mut sent = seen.iter().rev().filter(|(to, _)| *to == elsewhere(port));
+        let packet = &sent.next().expect("he was asked").1;
+        assert_eq!((packet.len(), packet[20]), (32, 4), "a challenge alone");
+        packet[24..].to_vec()
+    };
+    world.offer(0, near, Delivery::Ordered, 10).unwrap();
+    world.run(Duration::from_nanos(1));
+    let number = number_of(stolen.borrow().last().unwrap());
+    let packet = stolen.borrow_mut().pop().unwrap();
+    world.inject(elsewhere(2), target, &packet);
+    world.run(Duration::from_nanos(1));
+    let response = |token: &[u8]| [&[5, 0, 0, 0], token].concat();
+    let answers = [
+        (vec![9; 8], home),
+        (asked(1), home),
+        (asked(2), elsewhere(2)),
+    ];
+    for ((token, at), number) in answers.iter().zip(number + 1..) {
+        let packet = frames(cid, number, &response(token));
+        world.inject(elsewhere(2), target, &packet);
+        world.run(Duration::from_nanos(1));
+        assert_eq!(world.nodes[1].endpoint.peer_address(far), Some(*at));
+    }
+}
+
+#[test]
+fn a_peer_that_lives_and_does_not_acknowledge_is_given_up_in_time() {
+    let (mut world, near, _) = pair(Link::perfect(), 18, &config());
+    let seen = record(&mut world);
+    world
+        .offer(
+            1,
+            *world.nodes[1].lines.keys().next().unwrap(),
+            Delivery::Ordered,
+            10,
+        )
+        .unwrap();
+    world.run(Duration::from_millis(5));
+    let (home, peer) = (world.nodes[0].address, world.nodes[1].address);
+    let (cid, number) = key(&seen, home);
+    // What the client sends is lost; the server says something twice a second all the same.
+    world.filter = Some(Box::new(move |to, _| to == peer));
+    for _ in 0..200 {
+        world.offer(0, near, Delivery::Ordered, 1000).unwrap();
+    }
+    let (began, carried) = (world.now, world.carried);
+    for number in number + 1..number + 60 {
+        world.inject(peer, home, &frames(cid, number, &[1, 0, 0, 0]));
+        world.run(Duration::from_millis(500));
+        if closed(&world, 0, near).is_some() {
+            break;
+        }
+    }
+    let gone = SessionEnd::Expired(Timeout::Keepalive);
+    assert_eq!(closed(&world, 0, near), Some(gone));
+    let took = Duration::from_nanos(world.now - began);
+    assert!((20..=21).contains(&took.as_secs()), "{took:?}");
+    let sent = world.carried - carried;
+    assert!(sent < 250, "{sent} packets for nobody");
+}
+
+#[test]
+fn sessions_beyond_the_limit_are_refused_on_both_sides() {
+    let few = RudpConfig {
+        sessions_max: 2,
+        ..config()
+    };
+    let mut world = World::new(Link::perfect(), 19);
+    let (client, server) = (world.add(config()), world.add(few.clone()));
+    let sessions: Vec<_> = (0..3).map(|_| world.connect(client, server)).collect();
+    world.until("each has its answer", |world| {
+        let lines = &world.nodes[client].lines;
+        sessions
+            .iter()
+            .all(|it| lines[it].opened || lines[it].closed.is_some())
+    });
+    let refused: Vec<_> = sessions
+        .iter()
+        .filter_map(|it| closed(&world, client, *it))
+        .collect();
+    assert_eq!(refused, [SessionEnd::Refused(CloseCode::ResourceExhausted)]);
+    // When one is gone there is room again.
+    let now = world.instant();
+    world.nodes[client]
+        .endpoint
+        .close(sessions[0], CloseCode::Normal, now);
+    world.until("one ends", |world| {
+        world.nodes[server].endpoint.sessions() == 1
+    });
+    let again = world.connect(client, server);
+    world.until("it is in", |world| world.nodes[client].lines[&again].opened);
+    let own = world.add(few);
+    let (peer, now) = (world.nodes[server].address, world.instant());
+    let endpoint = &mut world.nodes[own].endpoint;
+    let begun: Vec<_> = (0..3)
+        .map(|_| endpoint.connect(peer, now).is_ok())
+        .collect();
+    assert_eq!(begun, [true, true, false]);
+}
+
+#[test]
+fn answers_to_strangers_are_few_whatever_they_send() {
+    let mut world = World::new(Link::perfect(), 20);
+    let ask_all = RudpConfig {
+        cookies_from: 0,
+        ..config()
+    };
+    let server = world.add(ask_all);
+    let target = world.nodes[server].address;
+    let stranger = |number: u32| {
+        let [_, b, c, d] = number.to_be_bytes();
+        SocketAddr::from(([10, 1 + b, c, d], 9))
+    };
+    // All in one moment: what waits for the socket is bounded, and each turn of it counts against the burst.
+    for number in 0..1000 {
+        world.inject(stranger(number), target, &init(5, 6, (1, 1)));
+    }
+    world.run(Duration::from_nanos(1));
+    assert_eq!(world.carried, 64, "the others were not answered");
+    // In the long run as many as the rate allows, and the burst.
+    for number in 0..40_000 {
+        world.inject(stranger(number), target, &init(5, 6, (1, 1)));
+        world.run(Duration::from_micros(10));
+    }
+    let seconds = (world.now - 1_000_000) as f64 / 1e9;
+    let most = 256.0 + 10_000.0 * seconds;
+    let answers = world.carried as f64;
+    assert!(answers <= most && answers > most / 2.0, "{answers}, {most}");
 }
