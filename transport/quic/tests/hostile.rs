@@ -5,7 +5,7 @@ mod world;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringway_buf::PoolsConfig;
+use ringway_buf::{Instant, PoolsConfig};
 use ringway_proto::packet::{ConnectRefusal, Delivery, Fault, PacketEndpoint, SessionEnd};
 use ringway_proto::{CloseCode, Timeout};
 use ringway_quic::{AddressProof, QuicConfig};
@@ -35,14 +35,20 @@ fn a_retry_proves_the_address_and_costs_one_round_trip() {
     assert!(with >= without + round_trip, "{without:?} {with:?}");
 }
 
-#[test]
-fn a_foreign_version_is_answered_with_ours() {
-    let mut world = World::pair(2);
+/// A first packet in a version that nobody speaks.
+fn foreign() -> Vec<u8> {
     let mut packet = vec![0; 1_200];
     packet[0] = 0xC0;
     packet[1..5].copy_from_slice(&0x5A5A_5A5A_u32.to_be_bytes());
     packet[5] = 8;
     packet[14] = 8;
+    packet
+}
+
+#[test]
+fn a_foreign_version_is_answered_with_ours() {
+    let mut world = World::pair(2);
+    let packet = foreign();
     world.inject(stranger(0), 0, &packet);
     world.pass(Duration::from_millis(1));
     assert_eq!(world.hosts[0].sent, 1);
@@ -359,4 +365,58 @@ fn a_path_that_gets_narrow_is_found_out() {
     );
     let narrow = world.hosts[1].endpoint.path(client).expect("open");
     assert!(narrow.payload_bytes_max <= 1_250, "{narrow:?}");
+}
+
+#[test]
+fn a_peer_that_lives_and_does_not_acknowledge_costs_no_more_than_a_window_and_ends_with_the_drain()
+{
+    let (mut server, mut client) = configs();
+    for config in [&mut server, &mut client] {
+        // No silence is too long here, so that nothing but the end that is asked for ends the session.
+        config.stream.keepalive_interval = None;
+    }
+    let drain_timeout = client.stream.drain_timeout;
+    let mut world = World::with(18, server, client);
+    let (server, client) = world.open();
+    let before = world.hosts[1].sent_bytes;
+    // Nothing reaches the server any more; it goes on speaking all the same.
+    let deaf = world.hosts[0].address;
+    world.cut.push(deaf);
+    for tag in 0..4 {
+        world.send(1, client, tag, &pattern(1, 1 << 20), Delivery::Ordered);
+    }
+    let deadline = Instant::MAX;
+    for tag in 0..600 {
+        let how = Delivery::Unreliable { deadline };
+        world.send(0, server, tag, b"here I am", how);
+        world.pass(Duration::from_secs(1));
+    }
+    // Not each one is sent: nothing is acknowledged to the server either.
+    assert!(world.messages(1).len() > 100, "it was heard all the time");
+    assert!(world.ends(1).is_empty(), "nobody asked for an end");
+    let sent = world.hosts[1].sent_bytes - before;
+    assert!(sent < 256 << 10, "{sent} bytes for nobody in ten minutes");
+    let now = world.now;
+    world.hosts[1]
+        .endpoint
+        .close(client, CloseCode::Normal, now);
+    assert!(world.run(2 * drain_timeout, |world| world.end(1).is_some()));
+    assert_eq!(world.end(1), Some(SessionEnd::Expired(Timeout::Drain)));
+    assert!(world.now - now >= drain_timeout);
+}
+
+#[test]
+fn answers_to_strangers_beyond_what_waits_are_dropped() {
+    let mut world = World::pair(19);
+    let packet = foreign();
+    // The socket takes nothing for a while.
+    world.sink_room = 0;
+    for number in 0..200 {
+        world.inject(stranger(number), 0, &packet);
+    }
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.hosts[0].sent, 0);
+    world.sink_room = usize::MAX;
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.hosts[0].sent, 64);
 }

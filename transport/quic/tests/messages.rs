@@ -199,16 +199,10 @@ fn sent_counts_every_byte_when_the_peer_has_it() {
     ] {
         world.send(1, client, 0, &pattern(1, len), how);
     }
-    let sent = |world: &World| -> usize {
-        let said = world.hosts[1].said.iter();
-        said.map(|said| match said {
-            Said::Sent(_, bytes) => *bytes,
-            _ => 0,
-        })
-        .sum()
-    };
-    assert_eq!(sent(&world), 0);
-    assert!(world.run(Duration::from_secs(5), |world| sent(world) == 130_600));
+    assert_eq!(world.sent_bytes(1), 0);
+    assert!(world.run(Duration::from_secs(5), |world| {
+        world.sent_bytes(1) == 130_600
+    }));
 }
 
 #[test]
@@ -285,6 +279,72 @@ fn a_paused_session_delivers_nothing_and_holds_no_more_than_its_window() {
         world.run(Duration::from_secs(60), |world| world.messages(0).len()
             == 8)
     );
+}
+
+#[test]
+fn no_more_unordered_messages_are_under_way_than_the_peer_allows() {
+    let (mut server, client) = world::configs();
+    server.parallel_max = 3;
+    let mut world = World::with(17, server, client);
+    let (server, client) = world.open();
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, true, now);
+    for tag in 0..10 {
+        world.send(1, client, tag, &pattern(1, 1_000), Delivery::Unordered);
+    }
+    world.pass(Duration::from_secs(5));
+    let under_way = world.sent_bytes(1) / 1_000;
+    assert_eq!(under_way, 3, "the others wait here");
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, false, now);
+    assert!(
+        world.run(Duration::from_secs(5), |world| world.messages(0).len()
+            == 10)
+    );
+}
+
+#[test]
+fn no_more_bytes_are_under_way_than_the_send_window() {
+    let (mut server, mut client) = world::configs();
+    server.window_bytes = 16 << 20;
+    client.send_window_bytes = 64 << 10;
+    let mut world = World::with(18, server, client);
+    let (_, client) = world.open();
+    world.link.delay = Duration::from_millis(20);
+    let began = world.now;
+    let windows = 32_u32;
+    world.send(
+        1,
+        client,
+        1,
+        &pattern(1, (windows as usize) * (64 << 10)),
+        Delivery::Ordered,
+    );
+    assert!(world.run(Duration::from_secs(60), |world| {
+        !world.messages(0).is_empty()
+    }));
+    let round_trip = 2 * world.link.delay;
+    let took = world.now - began;
+    assert!(took >= (windows - 1) * round_trip, "{took:?}");
+}
+
+#[test]
+fn unreliable_messages_that_nobody_takes_give_way_to_newer_ones() {
+    let (mut server, client) = world::configs();
+    server.unreliable_bytes_max = 2 << 10;
+    let mut world = World::with(19, server, client);
+    let (server, client) = world.open();
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, true, now);
+    for tag in 0..20 {
+        world.send(1, client, tag, &pattern(1, 900), UNRELIABLE);
+        world.pass(Duration::from_millis(10));
+    }
+    let now = world.now;
+    world.hosts[0].endpoint.pause(server, false, now);
+    world.pass(Duration::from_secs(1));
+    let tags: Vec<u16> = world.messages(0).iter().map(|it| it.header.tag).collect();
+    assert_eq!(tags, [18, 19], "two fit into 2 KiB");
 }
 
 #[test]

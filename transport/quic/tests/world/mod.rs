@@ -507,6 +507,16 @@ impl World {
         .collect()
     }
 
+    /// Bytes of bodies of which a host was told that the peer has them.
+    pub(crate) fn sent_bytes(&self, host: usize) -> usize {
+        let said = self.hosts[host].said.iter();
+        said.map(|said| match said {
+            Said::Sent(_, bytes) => *bytes,
+            _ => 0,
+        })
+        .sum()
+    }
+
     /// How a host's sessions ended, by session. A second end of one session is an error.
     pub(crate) fn ends(&self, host: usize) -> HashMap<u64, SessionEnd> {
         let mut ends = HashMap::new();
