@@ -10,8 +10,8 @@ use std::task::Poll;
 use std::thread;
 
 use ringway::{
-    CloseCode, CloseReason, Config, Counter, DriverChoice, Full, Limits, Link, LinkError,
-    LinksOnly, ListenOptions, SendError, block_on,
+    CloseCode, CloseReason, Config, Counter, Delivery, DriverChoice, Full, Instant, Limits, Link,
+    LinkError, LinksOnly, ListenOptions, SendError, block_on,
 };
 
 use crate::support::{Host, Linked, Task, number, numbered};
@@ -19,6 +19,7 @@ use crate::support::{Host, Linked, Task, number, numbered};
 crate::on_kernel_drivers![
     two_threads_play_ping_pong_in_order,
     labels_and_the_peer_are_known,
+    messages_of_a_link_choose_how_they_travel,
     async_faces_run_under_a_current_thread_runtime,
     async_faces_run_under_a_multi_thread_runtime,
     async_faces_need_no_runtime,
@@ -99,6 +100,31 @@ fn labels_and_the_peer_are_known(choice: DriverChoice) {
         "{from:?}"
     );
     assert!(near.try_send(Vec::new()).is_ok() && far.recv_wait().unwrap().body.is_empty());
+}
+
+fn messages_of_a_link_choose_how_they_travel(choice: DriverChoice) {
+    let Linked {
+        near,
+        mut far,
+        client,
+        server: _server,
+    } = Linked::over_rudp(choice);
+    let late = Delivery::Unreliable {
+        deadline: Instant::ZERO,
+    };
+    for (tag, delivery) in (1..).zip([late, Delivery::Unordered, late, Delivery::Ordered]) {
+        let sent = near.try_send_with(numbered(tag.into(), 64), tag, 1 << 40, delivery);
+        sent.unwrap();
+    }
+    let mut got = [far.recv_wait().unwrap(), far.recv_wait().unwrap()];
+    got.sort_by_key(|received| received.tag);
+    for (received, tag) in got.iter().zip([2, 4]) {
+        assert_eq!((received.tag, received.word), (tag, 1 << 40));
+        assert_eq!(number(&received.body), tag.into());
+    }
+    while client.handle.counters().value(Counter::Expired) < 2 {
+        thread::yield_now();
+    }
 }
 
 /// Echo and client as two tasks, with `send` and `recv` only.

@@ -53,7 +53,10 @@ impl Host {
     }
 
     pub(crate) fn listen(&self) -> (Acceptor, String) {
-        let address = "tcp://127.0.0.1:0";
+        self.listen_at("tcp://127.0.0.1:0")
+    }
+
+    pub(crate) fn listen_at(&self, address: &str) -> (Acceptor, String) {
         let acceptor = self
             .handle
             .listen_wait(address, ListenOptions::default())
@@ -100,7 +103,20 @@ impl Linked {
     pub(crate) fn with(choice: DriverChoice, client: Limits, server: Limits) -> Self {
         let client = Host::with(choice, client, || LinksOnly);
         let server = Host::with(choice, server, || LinksOnly);
-        let (mut acceptor, address) = server.listen();
+        Self::between(client, server, "tcp://127.0.0.1:0")
+    }
+
+    /// A link over reliable UDP.
+    pub(crate) fn over_rudp(choice: DriverChoice) -> Self {
+        Self::between(
+            Host::links(choice),
+            Host::links(choice),
+            "rudp://127.0.0.1:0",
+        )
+    }
+
+    fn between(client: Host, server: Host, address: &str) -> Self {
+        let (mut acceptor, address) = server.listen_at(address);
         let near = client.handle.connect_wait(&address).unwrap();
         let far = acceptor.accept_wait().unwrap();
         Self {
