@@ -11,6 +11,7 @@ use std::time::Duration;
 use net::{CLIENT, Net};
 use ringway_call::{CallConfig, Code};
 use ringway_engine::Counter;
+use ringway_engine::sim::{Chance, DatagramFaults, Fault, Faults, NetConfig, SimNet};
 use ringway_rpc::{
     CallOptions, Deferred, IncomingCall, Kind, Method, Raw, Server, ServerBuilder, ServerLimits,
     Service, ServiceInfo,
@@ -252,4 +253,54 @@ fn servers_of_one_engine_and_methods_of_one_server_are_bounded() {
         clients.bind(cx, target, &many).unwrap_err()
     });
     assert_eq!(status.code, Code::FailedPrecondition, "{status}");
+}
+
+/// The datagram with the first of two calls is lost. True if the second one is answered before the first.
+fn the_second_call_overtakes() -> bool {
+    let sim = SimNet::new(NetConfig::perfect(), 1);
+    let (mut net, plain) = (Net::new(World::Sim(sim.clone())), Plain::default());
+    let (_, address) = net.serve(server(&plain));
+    let target = net.connect(&address, INFO.methods);
+    // Until nothing but calls and their answers is on the way.
+    for _ in 0..10 {
+        assert!(net.call(target, ECHO, b"before").status.is_ok());
+    }
+    let faults = Faults {
+        datagram: DatagramFaults {
+            loss: Chance::ALWAYS,
+            ..Faults::none().datagram
+        },
+        ..Faults::none()
+    };
+    let client_turns = |net: &mut Net| {
+        let host = net.host(CLIENT);
+        host.engine.turn(&mut host.node);
+    };
+    let lost = |sim: &SimNet| sim.fault_counts().of(Fault::Loss);
+    sim.set_faults(faults);
+    let (first, _) = net.start(target, ECHO, b"first", &options()).unwrap();
+    client_turns(&mut net);
+    sim.heal();
+    assert!(lost(&sim) > 0, "it left, and got lost");
+    let (second, _) = net.start(target, ECHO, b"second", &options()).unwrap();
+    client_turns(&mut net);
+    let answers = Rc::clone(&net.answers);
+    net.until("an answer", |_| !answers.borrow().is_empty());
+    let overtakes = !answers.borrow().contains_key(&first);
+    for call in [first, second] {
+        assert!(net.end(call).status.is_ok());
+    }
+    assert_eq!(plain.echoed.get(), 12, "each ran once");
+    overtakes
+}
+
+#[test]
+fn over_reliable_udp_a_call_does_not_wait_for_what_another_lost() {
+    world::over("rudp", || assert!(the_second_call_overtakes()));
+}
+
+/// What `docs/ARCHITECTURE.md` says of it: one stream carries all calls of a connection.
+#[test]
+fn over_quic_calls_wait_for_what_was_lost_before_them() {
+    world::over("quic", || assert!(!the_second_call_overtakes()));
 }
