@@ -48,7 +48,7 @@ pub use builtin::health::{Health, ServingStatus};
 pub use builtin::reflection::{Definitions, Reflection};
 pub use client::{
     Answer, Call, CallEvent, CallKey, CallOptions, Channel, ClientEngine, Clients, Incoming,
-    InlineChannel, InlineStream, OneWay, Outgoing, Response, Target,
+    InlineChannel, InlineStream, NotTaken, OneWay, Outgoing, Response, Target,
 };
 #[cfg(feature = "prost")]
 pub use codec::Prost;

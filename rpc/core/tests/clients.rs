@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use net::{CLIENT, Net};
-use ringway_call::{CallConfig, Code};
+use ringway_buf::Instant;
+use ringway_call::{CallConfig, Code, Status};
 use ringway_engine::Counter;
 use ringway_engine::sim::{Chance, DatagramFaults, Fault, Faults, NetConfig, SimNet};
 use ringway_rpc::{
-    CallOptions, Deferred, IncomingCall, Kind, Method, Raw, Server, ServerBuilder, ServerLimits,
-    Service, ServiceInfo,
+    CallOptions, Deferred, IncomingCall, Kind, Method, NotTaken, Raw, Server, ServerBuilder,
+    ServerLimits, Service, ServiceInfo,
 };
 use world::World;
 
@@ -73,7 +74,7 @@ fn before_there_is_a_connection_calls_fail_at_once(world: World) {
     assert_eq!((status.code, status.not_started), (Code::Unavailable, true));
     let status = net.client(|clients, cx| {
         let sent = clients.one_way(cx, target, ECHO, &options(), &b""[..]);
-        sent.unwrap_err()
+        Status::from(sent.unwrap_err())
     });
     assert_eq!((status.code, status.not_started), (Code::Unavailable, true));
 }
@@ -90,6 +91,40 @@ fn one_way_calls_are_executed(world: World) {
     }
     assert!(net.call(target, ECHO, b"last").status.is_ok());
     assert_eq!(plain.echoed.get(), 11);
+}
+
+/// Who would try again later has to know when that is of no use.
+fn a_message_that_is_too_long_is_told_from_a_lack_of_room(world: World) {
+    let mut net = Net::new(world);
+    let call = CallConfig {
+        inline_bytes_max: 1024,
+        message_bytes_max: 2048,
+        calls_max: 1,
+        ..CallConfig::default()
+    };
+    let limits = ServerLimits {
+        call,
+        ..ServerLimits::default()
+    };
+    let (_, address) = net.serve(server(&Plain::default()).limits(limits));
+    let target = net.connect(&address, INFO.methods);
+    let mut start = |body: &[u8]| {
+        net.client(|clients, cx| {
+            let request = (Some(body), true);
+            clients.start(cx, target, DEFER, &options(), request, Instant::ZERO)
+        })
+    };
+    let refused = start(&[0; 2049]).unwrap_err();
+    assert!(
+        matches!(&refused, NotTaken::TooLong(status) if status.not_started),
+        "{refused:?}"
+    );
+    start(&[0; 16]).unwrap();
+    let refused = start(&[0; 16]).unwrap_err();
+    assert!(
+        matches!(&refused, NotTaken::Other(status) if status.not_started),
+        "{refused:?}"
+    );
 }
 
 /// The server asks to go elsewhere: open calls are finished where they are, new ones go over a new connection.
@@ -183,6 +218,7 @@ fn more_methods_than_the_server_allows_are_refused(world: World) {
 
 over_every_transport!(
     before_there_is_a_connection_calls_fail_at_once,
+    a_message_that_is_too_long_is_told_from_a_lack_of_room,
     one_way_calls_are_executed,
     a_drained_connection_is_replaced,
     a_server_that_is_forgotten_is_let_go,

@@ -400,9 +400,7 @@ impl InlineChannel {
 
     fn granted(&mut self, key: CallKey, cost: u32) {
         let cx = &mut self.engine.context();
-        self.node
-            .clients()
-            .with(cx, key, |caller, out, call| caller.grant(out, call, cost));
+        self.node.clients().grant(cx, key, cost);
     }
 
     /// Opens a call that streams: with its first message or without; `end` when the client says no more.
@@ -456,26 +454,14 @@ impl InlineChannel {
         Q: ?Sized,
     {
         let cx = &mut self.engine.context();
-        let sent = self.node.clients().with(cx, key, |caller, out, call| {
-            caller.send(out, call, Coded::new(Coder::of::<C>(), message), end, false)
-        });
-        match sent {
-            Some(Ok(())) => Ok(true),
-            Some(Err(Refused::Full(_))) => Ok(false),
-            Some(Err(refused @ (Refused::TooLong { .. } | Refused::NoMemory(_)))) => {
-                let text = refused.to_string();
-                Err(Status::new(Code::ResourceExhausted, &text))
-            }
-            _ => Err(Status::of(Code::Cancelled, "the call is over")),
-        }
+        let body = Coded::new(Coder::of::<C>(), message);
+        Ok(self.node.clients().send(cx, key, body, end)?)
     }
 
     /// Ends a client's stream without a further message.
     pub fn end(&mut self, key: CallKey) {
         let cx = &mut self.engine.context();
-        self.node
-            .clients()
-            .with(cx, key, |caller, out, call| caller.end(out, call));
+        self.node.clients().end(cx, key);
     }
 
     /// Waits for the next message of an answering stream.

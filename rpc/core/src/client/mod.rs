@@ -36,7 +36,7 @@ use ringway_engine::{CloseCode, Context, OpenError, TimerId};
 pub use answer::{Answer, CallOptions, Response};
 pub use channel::{Call, Channel, ClientEngine, Incoming, OneWay, Outgoing};
 pub use inline::InlineChannel;
-pub use owner::CallEvent;
+pub use owner::{CallEvent, NotTaken};
 pub use session::CallKey;
 pub use stream::InlineStream;
 
@@ -299,28 +299,6 @@ impl Clients {
         let open = options.open(method, now);
         let then = || Waiter::Then(Continuation::new(then));
         self.open(cx, target, &open, Some(request), now, then)
-            .map_err(|refused| self.status_of(target, method, &refused))
-    }
-
-    /// Makes a call that nobody answers. `Ok`: it is accepted for sending; whether it arrives is not known.
-    ///
-    /// # Errors
-    /// Why the call could not be made; it is surely not started.
-    pub fn one_way<B: Body>(
-        &mut self,
-        cx: &mut Context<'_>,
-        target: Target,
-        method: u32,
-        options: &CallOptions<'_>,
-        request: B,
-    ) -> Result<(), Status> {
-        let now = cx.now();
-        let open = Open {
-            one_way: true,
-            ..options.open(method, now)
-        };
-        self.open(cx, target, &open, Some(request), now, || Waiter::Nobody)
-            .map(|_no_key| ())
             .map_err(|refused| self.status_of(target, method, &refused))
     }
 

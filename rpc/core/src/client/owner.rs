@@ -22,6 +22,32 @@ pub enum CallEvent {
     Ended(Answer),
 }
 
+/// Why a message was not taken; it surely was not sent.
+#[derive(Clone, Debug)]
+pub enum NotTaken {
+    /// The message or its metadata is longer than the server takes: trying again does not help.
+    TooLong(Status),
+    /// Anything else.
+    Other(Status),
+}
+
+impl From<NotTaken> for Status {
+    fn from(not_taken: NotTaken) -> Self {
+        match not_taken {
+            NotTaken::TooLong(status) | NotTaken::Other(status) => status,
+        }
+    }
+}
+
+impl NotTaken {
+    fn new<B>(status: Status, refused: &Refused<B>) -> Self {
+        match refused {
+            Refused::TooLong { .. } | Refused::MetadataTooLong { .. } => Self::TooLong(status),
+            _ => Self::Other(status),
+        }
+    }
+}
+
 impl Clients {
     /// Opens a call and does not wait. `now` is the clock's reading, for calls with a timeout. With a body and `end` it
     /// is a unary call or a server's stream; without `end` the client streams.
@@ -36,10 +62,11 @@ impl Clients {
         options: &CallOptions<'_>,
         request: (Option<B>, bool),
         now: Instant,
-    ) -> Result<CallKey, Status> {
+    ) -> Result<CallKey, NotTaken> {
         if self.is_overfull() {
             let text = "too many answers wait to be taken";
-            return Err(Status::of(Code::ResourceExhausted, text).not_started());
+            let status = Status::of(Code::ResourceExhausted, text).not_started();
+            return Err(NotTaken::Other(status));
         }
         let (body, end) = request;
         let open = Open {
@@ -47,7 +74,29 @@ impl Clients {
             ..options.open(method, now)
         };
         self.open(cx, target, &open, body, now, || Waiter::Owner)
-            .map_err(|refused| self.status_of(target, method, &refused))
+            .map_err(|refused| NotTaken::new(self.status_of(target, method, &refused), &refused))
+    }
+
+    /// Makes a call that nobody answers. `Ok`: it is accepted for sending; whether it arrives is not known.
+    ///
+    /// # Errors
+    /// Why the call could not be made; it is surely not started.
+    pub fn one_way<B: Body>(
+        &mut self,
+        cx: &mut Context<'_>,
+        target: Target,
+        method: u32,
+        options: &CallOptions<'_>,
+        request: B,
+    ) -> Result<(), NotTaken> {
+        let now = cx.now();
+        let open = Open {
+            one_way: true,
+            ..options.open(method, now)
+        };
+        self.open(cx, target, &open, Some(request), now, || Waiter::Nobody)
+            .map(|_no_key| ())
+            .map_err(|refused| NotTaken::new(self.status_of(target, method, &refused), &refused))
     }
 
     /// Sends a message of a client's stream if there is room now; `Ok(false)` if not,
@@ -61,7 +110,7 @@ impl Clients {
         key: CallKey,
         message: B,
         end: bool,
-    ) -> Result<bool, Status> {
+    ) -> Result<bool, NotTaken> {
         let sent = self.with(cx, key, |caller, out, call| {
             caller.send(out, call, message, end, false)
         });
@@ -69,9 +118,13 @@ impl Clients {
             Some(Ok(())) => Ok(true),
             Some(Err(Refused::Full(_))) => Ok(false),
             Some(Err(refused @ (Refused::TooLong { .. } | Refused::NoMemory(_)))) => {
-                Err(Status::new(Code::ResourceExhausted, &refused.to_string()))
+                let status = Status::new(Code::ResourceExhausted, &refused.to_string());
+                Err(NotTaken::new(status, &refused))
             }
-            _ => Err(Status::of(Code::Cancelled, "the call is over")),
+            _ => {
+                let status = Status::of(Code::Cancelled, "the call is over");
+                Err(NotTaken::Other(status))
+            }
         }
     }
 
