@@ -13,15 +13,17 @@
  *   function enters your code.
  * - Ids. Engines, connections, leases, calls and so on are numbers with a generation, never pointers and never 0. One
  *   that is over, was made up, or belongs to another engine answers RW_E_STALE, whatever was made in its place.
- * - Leases. Bytes you receive stay where they arrived, until you rw_release their lease; no copy is made. Until then
- *   they count against the engine's budget, which holds the peer back. All leases end with their engine.
+ * - Leases. Bytes you receive stay where they arrived, until you rw_release their lease; handing them out copies
+ *   nothing. Until then they count against the engine's budget, which holds the peer back. All leases end with their
+ *   engine.
  * - Text is UTF-8, as pointer and length; it needs no NUL. Functions that give text copy as much as fits into `to`
  *   (no NUL is added), and tell the whole length in `len`; `to` may be NULL with a `cap` of 0.
  * - Sizes. Structs with a `struct_size` grow at their end; initialise them with their RW_..._INIT. NULL instead of
- *   such a struct means its defaults.
+ *   such a struct means its defaults. Fields of a newer header that this library does not know have to be 0.
  * - NULL, misaligned pointers and values out of their range answer RW_E_INVALID. A panic of the library ends at its
  *   border as RW_E_PANIC; the engine refuses everything but rw_engine_destroy then.
- * - Blocking. No function blocks but those that say so. None allocates in steady state, unless it says so.
+ * - Blocking. No function blocks but those that say so. In steady state sending, receiving, calling, answering and
+ *   polling allocate nothing, while tables and queues keep their size; what sets up, names, describes or fails may.
  *
  * The library can't be unloaded again (it is linked with `-z nodelete`).
  */
@@ -50,7 +52,7 @@ extern "C" {
 #define RW_E_STALE (-2)
 /* A queue or the memory budget is full. Try again after RW_EV_WRITABLE, or after releasing leases. */
 #define RW_E_FULL (-3)
-/* The message is longer than the other side takes. */
+/* The message or its metadata is longer than the other side takes; trying again does not help. */
 #define RW_E_TOO_LONG (-4)
 /* The connection's handshake is not done; wait for RW_EV_OPENED. */
 #define RW_E_NOT_OPEN (-5)
@@ -60,7 +62,7 @@ extern "C" {
 #define RW_E_ADDRESS (-7)
 /* The kernel refused; the text says what and how to fix it. */
 #define RW_E_SYSTEM (-8)
-/* A table is full: engines, connections, channels, timers. */
+/* A table is full: engines, listeners, connections, channels, timers, calls. */
 #define RW_E_LIMIT (-9)
 /* A claim is open; rw_commit or rw_abort it first. */
 #define RW_E_BUSY (-10)
@@ -145,7 +147,7 @@ typedef struct rw_engine_config {
 #define RW_EV_REQUEST 8 /* id: a call that you owe an answer. method: number from rw_service_add. data, len, lease: the
                            request (lease is 0 if it is missing) */
 #define RW_EV_CANCELLED 9 /* id: a call that you owe no answer any more: cancelled, too late, or its connection gone.
-                             user: as given to rw_request_user */
+                             Comes once for each that you did not answer. user: as given to rw_request_user */
 #define RW_EV_STREAM_MESSAGE 10 /* id: call. user: as given to rw_call. data, len, lease: a message of the answering
                                    stream; releasing it lets the server send more */
 #define RW_EV_STREAM_WRITABLE 11 /* id: call. user. After RW_AGAIN of rw_stream_send: there is room again */
@@ -200,7 +202,8 @@ int32_t rw_last_error(char *to, size_t cap, size_t *len);
 /* ------------------------------------------------------------------- engines */
 
 /* Makes an engine for the calling thread. Allocates; takes up to some milliseconds (the driver's self-test).
- * `config` is read during the call only. RW_E_SYSTEM: no driver could be started; RW_E_LIMIT: 256 engines live. */
+ * `config` is read during the call only. RW_E_INVALID: its fields contradict each other; RW_E_SYSTEM: no driver could be
+ * started; RW_E_LIMIT: 256 engines live. */
 int32_t rw_engine_create(const rw_engine_config *config, rw_engine *engine);
 /* Closes all connections at once and frees everything, leases included: their bytes must not be read any more. Waits at
  * most 2 s for operations that the kernel still holds. An open claim is aborted. */
@@ -212,7 +215,7 @@ int32_t rw_engine_drain(rw_engine engine);
 int32_t rw_listen(rw_engine engine, const char *address, size_t len, rw_listener *listener);
 /* Listens for calls of the services that were added before. Calls come as RW_EV_REQUEST. */
 int32_t rw_serve(rw_engine engine, const char *address, size_t len, rw_listener *listener);
-/* Closes a listener; what it accepted lives on. */
+/* Closes a listener; what it accepted lives on. 4,096 can be open; one counts for a minute after it was closed. */
 int32_t rw_unlisten(rw_engine engine, rw_listener listener);
 /* Copies the address that a listener is bound to, with the port that the kernel chose. */
 int32_t rw_listener_address(rw_engine engine, rw_listener listener, char *to, size_t cap, size_t *len);
@@ -250,23 +253,25 @@ int32_t rw_timer_cancel(rw_engine engine, rw_timer timer);
 
 /* Claims room for a message of `len` bytes in the connection's batch, to be written in place: no copy, no system call
  * (it leaves with the next rw_poll, together with all others). The room holds unspecified bytes and is valid until
- * rw_commit or rw_abort, one of which has to come before anything else of this engine but rw_release and
- * rw_lease_data: all else answers RW_E_BUSY. RW_E_FULL, RW_E_TOO_LONG, RW_E_NOT_OPEN, RW_E_CLOSED. */
+ * rw_commit or rw_abort, one of which has to come before anything else of this engine but rw_engine_destroy, rw_wake,
+ * rw_lease_data and rw_release (of other leases than those of RW_EV_STREAM_MESSAGE): all else answers RW_E_BUSY.
+ * RW_E_FULL, RW_E_TOO_LONG, RW_E_NOT_OPEN, RW_E_CLOSED. */
 int32_t rw_claim(rw_engine engine, rw_connection connection, size_t len, rw_buf *buf);
 /* Sends the first `len` bytes of the open claim (all of it, if that is shorter). RW_E_STATE: there is none. */
 int32_t rw_commit(rw_engine engine, size_t len);
-/* The same, with fields for the layer above: a kind of 0x40 or more, flags, tag, word. */
+/* The same, with fields for the layer above: a kind of 0x40 or more, flags, tag, word. RW_E_INVALID: another kind; the
+ * claim stays open. */
 int32_t rw_commit_as(rw_engine engine, size_t len, uint8_t kind, uint8_t flags, uint16_t tag, uint64_t word);
 /* Takes the open claim back. RW_E_STATE: there is none. */
 int32_t rw_abort(rw_engine engine);
 /* Sends a copy of `data`. Errors as rw_claim. */
 int32_t rw_send(rw_engine engine, rw_connection connection, const void *data, size_t len);
-/* Leases memory of the engine for a message of `len` bytes, to be written in place and sent by rw_send_lease,
- * rw_call or rw_reply_lease, without a copy. Any number may be out. RW_E_FULL: the budget is used up. */
+/* Leases memory of the engine for a message of `len` bytes, to be written in place and sent by rw_send_lease, rw_call
+ * or rw_reply_lease. It holds unspecified bytes. Any number may be out. RW_E_FULL: the budget is used up. */
 int32_t rw_lease_new(rw_engine engine, size_t len, rw_buf *buf);
-/* Shortens a lease of rw_lease_new. RW_E_STATE once it was sent. */
+/* Shortens a lease of rw_lease_new. RW_E_STATE once sending it was tried. */
 int32_t rw_lease_truncate(rw_engine engine, rw_lease lease, size_t len);
-/* Where a lease's bytes are. Only those of rw_lease_new may be written, and only until they are sent. */
+/* Where a lease's bytes are. Only those of rw_lease_new may be written, and only until sending them is tried. */
 int32_t rw_lease_data(rw_engine engine, rw_lease lease, rw_buf *buf);
 /* Sends a lease's bytes without copying them: one that was written, or one that was received (forwarding, fan-out). The
  * lease stays yours: send it again, or release it; the engine keeps the bytes as long as it needs them. */
@@ -297,7 +302,8 @@ typedef struct rw_call_options {
     int64_t timeout_ns; /* ends the call with DEADLINE_EXCEEDED, here and there; 0: never */
     const void *metadata; /* written by rw_metadata_add, read during the call only */
     size_t metadata_len;
-    rw_lease lease; /* the request, instead of `data`; stays yours. 0: none */
+    rw_lease lease; /* the request, instead of `data`; stays yours. What the server takes in one piece (64 KiB, if it
+                       is ringway's default) is copied into the batch, more is not. 0: none */
     uint32_t priority; /* 0 most urgent, 7 least */
     uint32_t reserved; /* 0 */
 } rw_call_options;
@@ -309,7 +315,7 @@ int32_t rw_channel_open(rw_engine engine, const char *address, size_t len, rw_ch
 /* Forgets a server: open calls are finished, waiting ones end. */
 int32_t rw_channel_close(rw_engine engine, rw_channel channel);
 /* Waits until calls can go to a server. Blocks as rw_poll does; events stay for rw_poll. RW_AGAIN: not yet;
- * RW_E_UNAVAILABLE: connecting failed (it is tried again), the text says why. */
+ * RW_E_UNAVAILABLE: connecting failed (it is tried again), the text says why; RW_E_FULL: 65,536 events wait already. */
 int32_t rw_channel_ready(rw_engine engine, rw_channel channel, int64_t timeout_ns);
 /* Registers a method, "package.Service/Method", and gives its number on this channel. Does not wait: if the server
  * lacks it, or has it in another shape, its calls say so. The same method gets the same number. Allocates. */
@@ -317,20 +323,25 @@ int32_t rw_method_bind(rw_engine engine, rw_channel channel, const char *name, s
                        uint32_t schema, uint32_t *method);
 /* Starts a call and does not wait. `data` is read during the call only: it is written straight into the connection's
  * batch. RW_EV_RESPONSE follows, exactly once, unless you cancel it; for answering streams RW_EV_STREAM_MESSAGE before
- * it. `user` comes with every event. RW_E_UNAVAILABLE, RW_E_FULL, RW_E_REFUSED: it surely did not start. */
+ * it. `user` comes with every event. On an error it surely did not start: RW_E_UNAVAILABLE, RW_E_FULL, RW_E_TOO_LONG,
+ * RW_E_REFUSED. */
 int32_t rw_call(rw_engine engine, rw_channel channel, uint32_t method, const rw_call_options *options, const void *data,
                 size_t len, uint64_t user, rw_call_id *call);
-/* Makes a call that nobody answers. RW_OK: it is accepted for sending. */
+/* Makes a call that nobody answers, of bytes, without RW_CALL_STREAM. RW_OK: it is accepted for sending. Errors as
+ * rw_call. */
 int32_t rw_call_one_way(rw_engine engine, rw_channel channel, uint32_t method, const rw_call_options *options,
                         const void *data, size_t len);
-/* Makes a call and waits for its end: turns the engine, and blocks without a limit but the options' `timeout_ns`.
- * `response` is the RW_EV_RESPONSE; look at its `status`, and release its lease. Other events stay for rw_poll. */
+/* Makes a call and waits for the connection and for its end: turns the engine, and blocks without a limit but the
+ * options' `timeout_ns`. `response` is the RW_EV_RESPONSE; look at its `status`, and release its lease. Other events
+ * stay for rw_poll, so a service of this engine is not served meanwhile; RW_E_FULL also if 65,536 of them wait already.
+ * RW_E_UNAVAILABLE: connecting failed, or took all of the time. Other errors as rw_call. */
 int32_t rw_call_sync(rw_engine engine, rw_channel channel, uint32_t method, const rw_call_options *options,
                      const void *data, size_t len, rw_event *response);
-/* Gives a call up; nothing more comes of it. RW_E_STALE: it is over; its event may still be on its way to you. */
+/* Gives a call up; nothing more is made of it, but events that were made before may still be on their way to you.
+ * RW_E_STALE: it is over; the same holds for its RW_EV_RESPONSE. */
 int32_t rw_call_cancel(rw_engine engine, rw_call_id call);
 /* Sends a message of a call with RW_CALL_STREAM; `end` 1: the last one. RW_AGAIN: no room now, nothing was sent;
- * RW_EV_STREAM_WRITABLE follows. */
+ * RW_EV_STREAM_WRITABLE follows. RW_E_STALE: the call is over, or the last one was sent. */
 int32_t rw_stream_send(rw_engine engine, rw_call_id call, const void *data, size_t len, int32_t end);
 /* Ends the client's stream without a further message. */
 int32_t rw_stream_end(rw_engine engine, rw_call_id call);
@@ -353,8 +364,8 @@ typedef struct rw_method {
 } rw_method;
 
 /* Adds a service, "package.Service", with 1 to 1,024 methods; they get the numbers from `first` on. Before the first
- * rw_serve and rw_channel_open, else RW_E_STATE. Everything is read during the call only; names are kept for the life
- * of the process (each once). Allocates. */
+ * rw_serve and rw_channel_open, else RW_E_STATE. RW_E_REFUSED: a name was taken before, or a method streams. Everything
+ * is read during the call only; names are kept for the life of the process (each once). Allocates. */
 int32_t rw_service_add(rw_engine engine, const char *name, size_t len, const rw_method *methods, uint32_t count,
                        uint32_t *first);
 
@@ -369,13 +380,15 @@ typedef struct rw_request_details {
     uint8_t reserved[5];
 } rw_request_details;
 
-/* What came with a request. RW_E_STALE: it was answered or cancelled. */
+/* Tells what came with a request. RW_E_STALE: it was answered, or its RW_EV_CANCELLED was made. */
 int32_t rw_request_info(rw_engine engine, rw_request request, rw_request_details *info);
 /* A number that comes back with RW_EV_CANCELLED. */
 int32_t rw_request_user(rw_engine engine, rw_request request, uint64_t user);
-/* Answers with a copy of `data`. Its lease is still yours to release. RW_E_STALE: nobody waits any more. */
+/* Answers with a copy of `data`. Its lease is still yours to release. RW_E_STALE: nobody waits any more; if you did not
+ * answer it, RW_EV_CANCELLED came or comes. An answer that is too long for the client, or finds no memory, ends the call
+ * with RESOURCE_EXHAUSTED there. */
 int32_t rw_reply(rw_engine engine, rw_request request, const void *data, size_t len);
-/* Answers with a lease's bytes, without copying them; the lease stays yours. */
+/* Answers with a lease's bytes; the lease stays yours. Below 4 KiB they are copied into the batch, from there on not. */
 int32_t rw_reply_lease(rw_engine engine, rw_request request, rw_lease lease);
 /* Ends a request with a code other than RW_CODE_OK and a text for people. */
 int32_t rw_reply_error(rw_engine engine, rw_request request, uint32_t code, const char *message, size_t len);
@@ -383,7 +396,7 @@ int32_t rw_reply_error(rw_engine engine, rw_request request, uint32_t code, cons
 /* -------------------------------------------------------- metadata and figures */
 
 /* Appends an entry to a block in your memory: `cap` bytes at `block`, of which `*used` are written (start with 0). Names
- * have 1 to 255 bytes, values up to 65,279. RW_E_FULL: no room; nothing was written. Any thread. */
+ * have 1 to 255 bytes, values some 65,000. RW_E_FULL: no room; nothing was written. Allocates. Any thread. */
 int32_t rw_metadata_add(void *block, size_t cap, size_t *used, const char *name, size_t name_len, const void *value,
                         size_t value_len);
 /* Finds a name's first value, inside the block. RW_AGAIN: there is none. Any thread. */

@@ -8,26 +8,28 @@ use ringway::rpc::{CallOptions, Code, Kind as Shape, Metadata, Method, Status, T
 use ringway_buf::Id;
 
 use crate::core::Core;
+use crate::entry::{does, gives_for_text};
 use crate::event::{Event, kind};
+use crate::front::EVENTS_MAX;
 use crate::guard::{Fail, Rw, guard};
 use crate::ids::Kind;
 use crate::messages::share;
-use crate::pointers::{Out, bytes, sized, text};
+use crate::pointers::{Out, bytes, sized};
 use crate::registry::enter;
 
 /// `rw_call_options` of the header. New fields go to the end.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Options {
-    struct_size: u32,
-    flags: u32,
-    timeout_ns: i64,
-    metadata: *const c_void,
-    metadata_len: usize,
+    pub(crate) struct_size: u32,
+    pub(crate) flags: u32,
+    pub(crate) timeout_ns: i64,
+    pub(crate) metadata: *const c_void,
+    pub(crate) metadata_len: usize,
     /// A lease with the request, instead of bytes; 0: none.
-    lease: u64,
-    priority: u32,
-    reserved: u32,
+    pub(crate) lease: u64,
+    pub(crate) priority: u32,
+    pub(crate) reserved: u32,
 }
 
 const DEFAULTS: Options = Options {
@@ -92,12 +94,13 @@ impl ringway::rpc::Body for Raw<'_> {
     }
 }
 
+fn channel_id(core: &Core, channel: u64) -> Id {
+    Id::from_bits(core.salt.mix(Kind::Channel, channel))
+}
+
 fn target(core: &Core, channel: u64) -> Result<Target, Fail> {
-    let id = Id::from_bits(core.salt.mix(Kind::Channel, channel));
-    core.channels
-        .get(id)
-        .copied()
-        .ok_or_else(|| Fail::stale("channel"))
+    let target = core.channels.get(channel_id(core, channel));
+    target.copied().ok_or_else(|| Fail::stale("channel"))
 }
 
 #[unsafe(no_mangle)]
@@ -107,87 +110,65 @@ unsafe extern "C" fn rw_channel_open(
     len: usize,
     channel: *mut u64,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(channel, "`channel` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let address = unsafe { text(address, len) }?;
-        out.set(enter(engine, |core| {
-            crate::serve::settle(core)?;
-            // Resolved here, which may block; kept as what it resolved to.
-            let resolved = ringway::Address::resolve(address)
-                .map_err(|error| Fail::new(Rw::E_ADDRESS, error.to_string()))?;
-            if core.channels.is_full() {
-                return Err(Fail::new(
-                    Rw::E_LIMIT,
-                    "this engine has 1,024 channels already",
-                ));
-            }
-            let (engine, front) = core.parts()?;
-            let cx = &mut engine.context();
-            let target = front.node.clients().connect(cx, &resolved.to_string())?;
-            let id = core.channels.insert(target);
-            let id = id.map_err(|_full| Fail::new(Rw::E_LIMIT, "too many channels"))?;
-            Ok(core.salt.mix(Kind::Channel, id.to_bits()))
-        })?);
+    let (from, what) = ((address, len), "`channel` is NULL");
+    let act = |core: &mut Core, address: &str| {
+        crate::serve::settle(core)?;
+        // Resolved here, which may block; kept as what it resolved to.
+        let resolved = ringway::Address::resolve(address)
+            .map_err(|error| Fail::new(Rw::E_ADDRESS, error.to_string()))?;
+        let full = || Fail::new(Rw::E_LIMIT, "this engine has 1,024 channels already");
+        if core.channels.is_full() {
+            return Err(full());
+        }
+        let (mut cx, clients) = core.clients();
+        let target = clients.connect(&mut cx, &resolved.to_string())?;
+        let id = core.channels.insert(target).map_err(|_full| full())?;
+        Ok(core.salt.mix(Kind::Channel, id.to_bits()))
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives_for_text(engine, from, channel, what, act) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_channel_close(engine: u64, channel: u64) -> i32 {
+    does(engine, |core| {
+        let target = target(core, channel)?;
+        let (mut cx, clients) = core.clients();
+        clients.disconnect(&mut cx, target);
+        let id = channel_id(core, channel);
+        core.channels.remove(id);
         Ok(Rw::OK)
     })
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn rw_channel_close(engine: u64, channel: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let target = target(core, channel)?;
-            let (engine, front) = core.parts()?;
-            front
-                .node
-                .clients()
-                .disconnect(&mut engine.context(), target);
-            core.channels
-                .remove(Id::from_bits(core.salt.mix(Kind::Channel, channel)));
-            Ok(Rw::OK)
-        })
-    })
-}
-
-#[unsafe(no_mangle)]
 extern "C" fn rw_channel_ready(engine: u64, channel: u64, timeout_ns: i64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let target = target(core, channel)?;
-            let until = until(core, timeout_ns)?;
-            loop {
-                if core.front.node.clients().is_ready(target) {
-                    return Ok(Rw::OK);
-                }
-                if let Some(trouble) = core.front.node.clients().trouble(target) {
-                    return Err(trouble.into());
-                }
-                if !turn_until(core, until)? {
-                    return Ok(Rw::AGAIN);
-                }
-            }
-        })
+    does(engine, |core| {
+        let target = target(core, channel)?;
+        let until = core.until(timeout_ns);
+        let ready = wait_until_ready(core, target, until)?;
+        Ok(if ready { Rw::OK } else { Rw::AGAIN })
     })
 }
 
-/// When a wait of so many nanoseconds ends; never, if it is negative.
-fn until(core: &mut Core, timeout_ns: i64) -> Result<Option<Instant>, Fail> {
-    let now = core.engine()?.now();
-    Ok(u64::try_from(timeout_ns)
-        .ok()
-        .map(|ns| now + Duration::from_nanos(ns)))
-}
-
-/// Turns once; false when the time is up.
-fn turn_until(core: &mut Core, until: Option<Instant>) -> Result<bool, Fail> {
-    let left = match until {
-        Some(until) => Some(until.saturating_since(core.engine()?.now())),
-        None => None,
-    };
-    core.turn(left)?;
-    Ok(left.is_none_or(|left| !left.is_zero()))
+/// Turns until calls can go to a server; false when the time is up before.
+fn wait_until_ready(core: &mut Core, target: Target, until: Option<Instant>) -> Result<bool, Fail> {
+    if core.desk.borrow().events.len() >= EVENTS_MAX {
+        let text = "65,536 events wait already; take them by rw_poll";
+        return Err(Fail::new(Rw::E_FULL, text));
+    }
+    loop {
+        let clients = core.front.node.clients();
+        if clients.is_ready(target) {
+            return Ok(true);
+        }
+        if let Some(trouble) = clients.trouble(target) {
+            return Err(trouble.into());
+        }
+        if !core.turn_until(until) {
+            return Ok(false);
+        }
+    }
 }
 
 /// A method's shape by its number.
@@ -212,20 +193,14 @@ unsafe extern "C" fn rw_method_bind(
     schema: u32,
     method: *mut u32,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(method, "`method` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let name = unsafe { text(name, len) }?;
+    let act = |core: &mut Core, name: &str| {
         let method = Method::found(name, shape(kind)?, codec, schema);
-        out.set(enter(engine, |core| {
-            let target = target(core, channel)?;
-            let (engine, front) = core.parts()?;
-            let cx = &mut engine.context();
-            Ok(front.node.clients().bind(cx, target, &[method])?)
-        })?);
-        Ok(Rw::OK)
-    })
+        let target = target(core, channel)?;
+        let (mut cx, clients) = core.clients();
+        Ok(clients.bind(&mut cx, target, &[method])?)
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives_for_text(engine, (name, len), method, "`method` is NULL", act) }
 }
 
 /// What a call is made with.
@@ -247,38 +222,30 @@ enum Request<'a> {
 #[inline]
 fn start(core: &mut Core, wanted: &Wanted<'_>) -> Result<u64, Fail> {
     let target = target(core, wanted.channel)?;
+    let full = || Fail::new(Rw::E_LIMIT, "too many calls are under way");
     if core.made.is_full() {
-        return Err(Fail::new(Rw::E_LIMIT, "too many calls are under way"));
+        return Err(full());
     }
     let end = wanted.flags & STREAM == 0;
-    let (engine, _) = core.parts()?;
     // The engine's own reading is as old as its last turn.
-    let now = wanted
-        .options
-        .timeout
-        .map_or(Instant::ZERO, |_| engine.now());
+    let now = match wanted.options.timeout {
+        Some(_) => core.engine().now(),
+        None => Instant::ZERO,
+    };
     let (options, method) = (&wanted.options, wanted.method);
     let key = match wanted.body {
         Request::Bytes(bytes) => {
             let body = (end || !bytes.is_empty()).then_some(Raw(bytes));
-            let (engine, front) = core.parts()?;
-            let cx = &mut engine.context();
-            front
-                .node
-                .clients()
-                .start(cx, target, method, options, (body, end), now)?
+            let (mut cx, clients) = core.clients();
+            clients.start(&mut cx, target, method, options, (body, end), now)?
         }
         Request::Lease(lease) => {
-            let slice = share(core, lease)?;
-            let (engine, front) = core.parts()?;
-            let cx = &mut engine.context();
-            front
-                .node
-                .clients()
-                .start(cx, target, method, options, (Some(slice), end), now)?
+            let body = Some(share(core, lease)?);
+            let (mut cx, clients) = core.clients();
+            clients.start(&mut cx, target, method, options, (body, end), now)?
         }
     };
-    core.remember(key, wanted.user)
+    core.made.insert(key, wanted.user).ok_or_else(full)
 }
 
 /// Reads what every function that calls is given.
@@ -353,14 +320,13 @@ unsafe extern "C" fn rw_call_one_way(
         let Request::Bytes(body) = wanted.body else {
             return Err(Fail::invalid("a one-way call takes bytes, no lease"));
         };
+        if wanted.flags & STREAM != 0 {
+            return Err(Fail::invalid("RW_CALL_STREAM needs rw_call"));
+        }
         enter(engine, |core| {
             let target = target(core, channel)?;
-            let (engine, front) = core.parts()?;
-            let cx = &mut engine.context();
-            front
-                .node
-                .clients()
-                .one_way(cx, target, method, &wanted.options, Raw(body))?;
+            let (mut cx, clients) = core.clients();
+            clients.one_way(&mut cx, target, method, &wanted.options, Raw(body))?;
             Ok(Rw::OK)
         })
     })
@@ -384,23 +350,25 @@ unsafe extern "C" fn rw_call_sync(
         if wanted.flags & STREAM != 0 {
             return Err(Fail::invalid("RW_CALL_STREAM needs rw_call"));
         }
-        out.set(enter(engine, |core| call_sync(core, &wanted))?);
+        out.set(enter(engine, |core| call_sync(core, wanted))?);
         Ok(Rw::OK)
     })
 }
 
 /// Makes a call and turns the engine until its end. Other events stay for `rw_poll`.
-fn call_sync(core: &mut Core, wanted: &Wanted<'_>) -> Result<Event, Fail> {
+fn call_sync(core: &mut Core, mut wanted: Wanted<'_>) -> Result<Event, Fail> {
     let target = target(core, wanted.channel)?;
-    while !core.front.node.clients().is_ready(target) {
-        if let Some(trouble) = core.front.node.clients().trouble(target) {
-            return Err(trouble.into());
-        }
-        core.turn(None)?;
+    let timeout = wanted.options.timeout;
+    let until = timeout.map(|timeout| core.engine().now() + timeout);
+    if !wait_until_ready(core, target, until)? {
+        let text = "there was no connection before the call's timeout";
+        return Err(Fail::new(Rw::E_UNAVAILABLE, text));
     }
-    let call = start(core, wanted)?;
+    // What is left of it.
+    wanted.options.timeout = until.map(|until| until.saturating_since(core.engine().now()));
+    let call = start(core, &wanted)?;
     loop {
-        core.turn(None)?;
+        core.turn(None);
         let mut desk = core.desk.borrow_mut();
         let ended = |event: &Event| event.kind == kind::RESPONSE && event.id == call;
         // The usual case: the only one there.
@@ -419,14 +387,12 @@ fn call_sync(core: &mut Core, wanted: &Wanted<'_>) -> Result<Event, Fail> {
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_call_cancel(engine: u64, call: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let key = core.call(call)?;
-            let (engine, front) = core.parts()?;
-            front.node.clients().cancel(&mut engine.context(), key);
-            core.forget(key);
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        let key = core.call(call)?;
+        let (mut cx, clients) = core.clients();
+        clients.cancel(&mut cx, key);
+        core.made.remove(key);
+        Ok(Rw::OK)
     })
 }
 
@@ -440,12 +406,11 @@ unsafe extern "C" fn rw_stream_send(
 ) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise, see the header.
-        let body = unsafe { bytes(data, len) }?;
+        let body = Raw(unsafe { bytes(data, len) }?);
         enter(engine, |core| {
             let key = core.call(call)?;
-            let (engine, front) = core.parts()?;
-            let cx = &mut engine.context();
-            let sent = front.node.clients().send(cx, key, Raw(body), end != 0)?;
+            let (mut cx, clients) = core.clients();
+            let sent = clients.send(&mut cx, key, body, end != 0)?;
             Ok(if sent { Rw::OK } else { Rw::AGAIN })
         })
     })
@@ -453,13 +418,11 @@ unsafe extern "C" fn rw_stream_send(
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_stream_end(engine: u64, call: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let key = core.call(call)?;
-            let (engine, front) = core.parts()?;
-            front.node.clients().end(&mut engine.context(), key);
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        let key = core.call(call)?;
+        let (mut cx, clients) = core.clients();
+        clients.end(&mut cx, key);
+        Ok(Rw::OK)
     })
 }
 

@@ -1,59 +1,22 @@
 //! One engine of foreign code: engine, handler, the claim that is open, the calls that were made.
 
-use core::hash::{BuildHasherDefault, Hasher};
 use core::time::Duration;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
 use ringway::rpc::{CallEvent, CallKey, Clients, Node, Target};
-use ringway::{Claim, ConnectionId, Context, Engine, Handle};
-use ringway_buf::{Id, Table};
+use ringway::{Claim, ConnectionId, Context, Engine, Handle, Instant, StartError};
+use ringway_buf::Table;
 
 use crate::config::EngineConfig;
 use crate::event::{Event, kind};
 use crate::front::{Desk, Front, Held};
 use crate::guard::{Fail, Rw};
 use crate::ids::{Kind, Salt};
+use crate::known::Known;
 use crate::serve::Foreign;
-
-/// Calls of foreign code that are under way, by what the node calls them.
-type Calls = HashMap<CallKey, Made, BuildHasherDefault<Fold>>;
-
-/// A call that foreign code made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
-    pub(crate) id: u64,
-    pub(crate) user: u64,
-}
-
-/// Folds the few words of a key; the keys are this engine's own, so nobody can choose them.
-#[derive(Debug, Default)]
-pub(crate) struct Fold(u64);
-
-impl Hasher for Fold {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    #[inline]
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-
-    #[inline]
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -65,8 +28,8 @@ pub(crate) struct Core {
     pub(crate) front: Front,
     pub(crate) desk: Rc<RefCell<Desk>>,
     pub(crate) salt: Salt,
-    pub(crate) made: Table<CallKey>,
-    calls: Calls,
+    /// Calls that foreign code made and that are not over.
+    pub(crate) made: Known<CallKey>,
     pub(crate) channels: Table<Target>,
     /// Services that are not served yet.
     pub(crate) services: Vec<Foreign>,
@@ -95,7 +58,13 @@ impl Core {
         woken: &'static AtomicBool,
     ) -> Result<Self, Fail> {
         let engine = config.engine()?.build();
-        let engine = engine.map_err(|error| Fail::new(Rw::E_SYSTEM, error.to_string()))?;
+        let engine = engine.map_err(|error| {
+            let code = match error {
+                StartError::Config(_) => Rw::E_INVALID,
+                _ => Rw::E_SYSTEM,
+            };
+            Fail::new(code, error.to_string())
+        })?;
         let salt = Salt::of(id);
         let desk = Rc::new(RefCell::new(Desk::new(salt)));
         let node = Node::clients_only(Clients::default());
@@ -105,8 +74,7 @@ impl Core {
             front: Front::new(Rc::clone(&desk), node, config.leases_max(), woken),
             desk,
             salt,
-            made: Table::new(CALLS_MAX),
-            calls: Calls::default(),
+            made: Known::new(Kind::Call, salt, CALLS_MAX),
             channels: Table::new(CHANNELS_MAX),
             services: Vec::new(),
             methods: 0,
@@ -119,21 +87,35 @@ impl Core {
         unsafe { self.engine.as_ref() }.handle()
     }
 
-    /// The engine with its handler, unless a claim is open.
+    /// Refuses while a claim is open.
     #[inline]
-    pub(crate) fn parts(&mut self) -> Result<(&mut Engine, &mut Front), Fail> {
-        if self.claim.is_some() {
-            let text = "a claim is open; commit or abort it first";
-            return Err(Fail::new(Rw::E_BUSY, text));
+    pub(crate) fn unclaimed(&self) -> Result<(), Fail> {
+        if self.claim.is_none() {
+            return Ok(());
         }
+        let text = "a claim is open; commit or abort it first";
+        Err(Fail::new(Rw::E_BUSY, text))
+    }
+
+    /// The engine with its handler. Panics while a claim is open, which [`unclaimed`](Self::unclaimed) tells.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (&mut Engine, &mut Front) {
+        assert!(self.claim.is_none(), "the open claim borrows the engine");
         // SAFETY: alive until `drop`; no claim borrows it; the result borrows `self`.
         let engine = unsafe { self.engine.as_mut() };
-        Ok((engine, &mut self.front))
+        (engine, &mut self.front)
     }
 
     #[inline]
-    pub(crate) fn engine(&mut self) -> Result<&mut Engine, Fail> {
-        self.parts().map(|(engine, _)| engine)
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        self.parts().0
+    }
+
+    /// The node's clients, with the context that they work in.
+    #[inline]
+    pub(crate) fn clients(&mut self) -> (Context<'_>, &mut Clients) {
+        let (engine, front) = self.parts();
+        (engine.context(), front.node.clients())
     }
 
     /// Opens a claim.
@@ -142,8 +124,7 @@ impl Core {
         &mut self,
         make: impl FnOnce(&mut Context<'_>) -> Result<Claim<'static>, Fail>,
     ) -> Result<&mut Claim<'static>, Fail> {
-        let engine = self.engine()?;
-        let claim = make(&mut engine.context())?;
+        let claim = make(&mut self.engine().context())?;
         Ok(self.claim.insert(claim))
     }
 
@@ -158,43 +139,49 @@ impl Core {
         ConnectionId::from_bits(self.salt.mix(Kind::Connection, id))
     }
 
-    /// A call was made: its id for foreign code.
+    /// A connection for messages that lives.
     #[inline]
-    pub(crate) fn remember(&mut self, key: CallKey, user: u64) -> Result<u64, Fail> {
-        let Ok(id) = self.made.insert(key) else {
-            return Err(Fail::new(Rw::E_LIMIT, "too many calls are under way"));
-        };
-        let id = self.salt.mix(Kind::Call, id.to_bits());
-        self.calls.insert(key, Made { id, user });
-        Ok(id)
+    pub(crate) fn plain(&self, id: u64) -> Result<ConnectionId, Fail> {
+        let connection = self.connection(id);
+        if self.front.is_plain(connection) {
+            Ok(connection)
+        } else {
+            Err(Fail::stale("connection"))
+        }
     }
 
     pub(crate) fn call(&self, id: u64) -> Result<CallKey, Fail> {
-        let key = self.made.get(Id::from_bits(self.salt.mix(Kind::Call, id)));
-        key.copied().ok_or_else(|| Fail::stale("call"))
-    }
-
-    pub(crate) fn forget(&mut self, key: CallKey) -> Option<Made> {
-        let made = self.calls.remove(&key)?;
-        self.made
-            .remove(Id::from_bits(self.salt.mix(Kind::Call, made.id)));
-        Some(made)
+        self.made.key(id).ok_or_else(|| Fail::stale("call"))
     }
 
     /// Turns the engine once under its idle policy, and makes events of what happened to calls.
     #[inline]
-    pub(crate) fn turn(&mut self, limit: Option<Duration>) -> Result<(), Fail> {
-        let (engine, front) = self.parts()?;
-        if !front.held_back.is_empty() {
-            front.resume(&mut engine.context());
-        }
-        if limit == Some(Duration::ZERO) {
-            engine.turn(front);
+    pub(crate) fn turn(&mut self, limit: Option<Duration>) {
+        let (engine, front) = self.parts();
+        front.resume(&mut engine.context());
+        // Who has not looked at all owed calls does not sleep: none may be over unseen.
+        let busy = front.desk.borrow().is_sweeping();
+        let work = if busy || limit == Some(Duration::ZERO) {
+            engine.turn(front)
         } else {
-            engine.wait(front, limit);
-        }
+            engine.wait(front, limit)
+        };
         self.gather();
-        Ok(())
+        self.desk.borrow_mut().sweep(work > 0);
+    }
+
+    /// When a wait of so many nanoseconds ends; never, if it is negative.
+    pub(crate) fn until(&mut self, timeout_ns: i64) -> Option<Instant> {
+        let timeout = u64::try_from(timeout_ns).ok().map(Duration::from_nanos);
+        timeout.map(|timeout| self.engine().now() + timeout)
+    }
+
+    /// Turns once towards `until`, or without a limit; false when the time is up.
+    #[inline]
+    pub(crate) fn turn_until(&mut self, until: Option<Instant>) -> bool {
+        let left = until.map(|until| until.saturating_since(self.engine().now()));
+        self.turn(left);
+        left.is_none_or(|left| !left.is_zero())
     }
 
     /// What happened to calls becomes events.
@@ -221,8 +208,8 @@ impl Core {
                 }
             };
             let made = match kind {
-                kind::RESPONSE => self.forget(key),
-                _ => self.calls.get(&key).copied(),
+                kind::RESPONSE => self.made.remove(key),
+                _ => self.made.own(key),
             };
             let Some(made) = made else { continue };
             let mut event = Event::new(kind, made.id);
@@ -234,6 +221,5 @@ impl Core {
                 None => desk.events.push_back(event),
             }
         }
-        self.desk.borrow_mut().sweep();
     }
 }

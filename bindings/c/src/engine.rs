@@ -3,14 +3,17 @@
 use core::ffi::c_char;
 use core::time::Duration;
 
-use ringway::{CloseCode, Engine, ListenerId};
+use ringway::{CloseCode, Context};
+use ringway_buf::Id;
 
 use crate::config::EngineConfig;
 use crate::core::Core;
+use crate::entry::{does, gives, gives_for_text, tells};
 use crate::event::Event;
+use crate::front::Listening;
 use crate::guard::{Fail, Rw, guard};
 use crate::ids::Kind;
-use crate::pointers::{Out, copy_text, sized, text};
+use crate::pointers::{Out, sized};
 use crate::registry::{add, enter, remove, wake};
 
 /// Most events that one poll hands out; a larger `cap` is taken for this.
@@ -35,23 +38,23 @@ extern "C" fn rw_engine_destroy(engine: u64) -> i32 {
 
 /// Opens a listener and remembers it; `plain`: for messages.
 fn listen(core: &mut Core, address: &str, plain: bool) -> Result<u64, Fail> {
-    let (engine, front) = core.parts()?;
+    let (engine, front) = core.parts();
+    let full = || Fail::new(Rw::E_LIMIT, "this engine has 4,096 listeners already");
+    if !front.has_room_for_listener(engine.now()) {
+        return Err(full());
+    }
     let listener = engine.listen(address)?;
+    let id = front.add_listener(listener, plain).ok_or_else(full)?;
     if let (true, Some(socket)) = (plain, listener.datagram_socket()) {
         front.mark_plain(socket);
     }
-    let at = front.all_listeners.len();
-    front.all_listeners.push(listener);
-    if plain {
-        front.listeners.push(listener);
-    }
-    Ok(core.salt.mix(Kind::Listener, at as u64))
+    Ok(core.salt.mix(Kind::Listener, id.to_bits()))
 }
 
-fn listener(core: &Core, id: u64) -> Result<ListenerId, Fail> {
-    let at = usize::try_from(core.salt.mix(Kind::Listener, id)).ok();
-    let listener = at.and_then(|at| core.front.all_listeners.get(at));
-    listener.copied().ok_or_else(|| Fail::stale("listener"))
+fn listener(core: &mut Core, id: u64) -> Result<&mut Listening, Fail> {
+    let id = Id::from_bits(core.salt.mix(Kind::Listener, id));
+    let listening = core.front.listener(id);
+    listening.ok_or_else(|| Fail::stale("listener"))
 }
 
 #[unsafe(no_mangle)]
@@ -59,16 +62,11 @@ unsafe extern "C" fn rw_listen(
     engine: u64,
     address: *const c_char,
     len: usize,
-    listener: *mut u64,
+    to: *mut u64,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(listener, "`listener` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let address = unsafe { text(address, len) }?;
-        out.set(enter(engine, |core| listen(core, address, true))?);
-        Ok(Rw::OK)
-    })
+    let (from, what) = ((address, len), "`listener` is NULL");
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives_for_text(engine, from, to, what, |core, it| listen(core, it, true)) }
 }
 
 #[unsafe(no_mangle)]
@@ -76,29 +74,26 @@ unsafe extern "C" fn rw_serve(
     engine: u64,
     address: *const c_char,
     len: usize,
-    listener: *mut u64,
+    to: *mut u64,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(listener, "`listener` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let address = unsafe { text(address, len) }?;
-        out.set(enter(engine, |core| {
-            crate::serve::settle(core)?;
-            listen(core, address, false)
-        })?);
-        Ok(Rw::OK)
-    })
+    let (from, what) = ((address, len), "`listener` is NULL");
+    let act = |core: &mut Core, address: &str| {
+        crate::serve::settle(core)?;
+        listen(core, address, false)
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives_for_text(engine, from, to, what, act) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_unlisten(engine: u64, id: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let listener = listener(core, id)?;
-            core.engine()?.unlisten(listener);
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        let now = core.engine().now();
+        let listening = listener(core, id)?;
+        listening.closed = Some(now);
+        let closed = listening.listener;
+        core.engine().unlisten(closed);
+        Ok(Rw::OK)
     })
 }
 
@@ -110,16 +105,13 @@ unsafe extern "C" fn rw_listener_address(
     cap: usize,
     len: *mut usize,
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let listener = listener(core, id)?;
-            let address = core.engine()?.local_address(listener);
-            let address = address.ok_or_else(|| Fail::stale("listener"))?.to_string();
-            // SAFETY: the caller's promise, see the header.
-            unsafe { copy_text(&address, to, cap, len) }?;
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core| {
+        let listener = listener(core, id)?.listener;
+        let address = core.engine().local_address(listener);
+        Ok(address.ok_or_else(|| Fail::stale("listener"))?.to_string())
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { tells(engine, to, cap, len, act) }
 }
 
 #[unsafe(no_mangle)]
@@ -127,21 +119,17 @@ unsafe extern "C" fn rw_connect(
     engine: u64,
     address: *const c_char,
     len: usize,
-    connection: *mut u64,
+    to: *mut u64,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(connection, "`connection` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let address = unsafe { text(address, len) }?;
-        out.set(enter(engine, |core| {
-            let (engine, front) = core.parts()?;
-            let connection = engine.connect(address)?;
-            front.mark_plain(connection);
-            Ok(core.salt.mix(Kind::Connection, connection.to_bits()))
-        })?);
-        Ok(Rw::OK)
-    })
+    let (from, what) = ((address, len), "`connection` is NULL");
+    let act = |core: &mut Core, address: &str| {
+        let (engine, front) = core.parts();
+        let connection = engine.connect(address)?;
+        front.mark_plain(connection);
+        Ok(core.salt.mix(Kind::Connection, connection.to_bits()))
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives_for_text(engine, from, to, what, act) }
 }
 
 #[unsafe(no_mangle)]
@@ -152,101 +140,99 @@ unsafe extern "C" fn rw_peer_address(
     cap: usize,
     len: *mut usize,
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let connection = core.connection(connection);
-            let address = core.engine()?.peer_address(connection);
-            let address = address
-                .ok_or_else(|| Fail::stale("connection"))?
-                .to_string();
-            // SAFETY: the caller's promise, see the header.
-            unsafe { copy_text(&address, to, cap, len) }?;
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core| {
+        let connection = core.plain(connection)?;
+        let address = core.engine().peer_address(connection);
+        Ok(address
+            .ok_or_else(|| Fail::stale("connection"))?
+            .to_string())
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { tells(engine, to, cap, len, act) }
 }
 
 /// Something with a connection for messages that lives.
 fn on_connection(
     engine: u64,
     id: u64,
-    act: impl FnOnce(&mut Engine, ringway::ConnectionId) -> Result<(), Fail>,
+    act: impl FnOnce(&mut Context<'_>, ringway::ConnectionId),
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let connection = core.connection(id);
-            if !core.front.is_plain(connection) {
-                return Err(Fail::stale("connection"));
-            }
-            act(core.engine()?, connection)?;
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        let connection = core.plain(id)?;
+        act(&mut core.engine().context(), connection);
+        Ok(Rw::OK)
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_close(engine: u64, connection: u64, code: u16) -> i32 {
-    on_connection(engine, connection, |engine, connection| {
-        let code = CloseCode::from_wire(code);
-        engine.context().close(connection, code);
-        Ok(())
-    })
+    let code = CloseCode::from_wire(code);
+    on_connection(engine, connection, |cx, it| cx.close(it, code))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_drain(engine: u64, connection: u64) -> i32 {
-    on_connection(engine, connection, |engine, connection| {
-        engine.context().drain(connection);
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn rw_pause(engine: u64, connection: u64, pause: i32) -> i32 {
-    on_connection(engine, connection, |engine, connection| {
-        engine.context().pause(connection, pause != 0);
-        Ok(())
-    })
+    on_connection(engine, connection, |cx, it| cx.drain(it))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_hold(engine: u64, connection: u64, hold: i32) -> i32 {
-    on_connection(engine, connection, |engine, connection| {
-        engine.context().hold(connection, hold != 0);
-        Ok(())
+    on_connection(engine, connection, |cx, it| cx.hold(it, hold != 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_pause(engine: u64, connection: u64, pause: i32) -> i32 {
+    does(engine, |core| {
+        let connection = core.plain(connection)?;
+        let (engine, front) = core.parts();
+        front.pause(&mut engine.context(), connection, pause != 0);
+        Ok(Rw::OK)
     })
+}
+
+/// A figure of a connection for messages that lives.
+///
+/// # Safety
+/// As [`Out::new`] asks for.
+unsafe fn figure(
+    engine: u64,
+    connection: u64,
+    bytes: *mut u64,
+    look: impl FnOnce(&Context<'_>, ringway::ConnectionId) -> Result<usize, Fail>,
+) -> i32 {
+    let act = |core: &mut Core| {
+        let connection = core.plain(connection)?;
+        Ok(look(&core.engine().context(), connection)? as u64)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { gives(engine, bytes, "`bytes` is NULL", act) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_queued_bytes(engine: u64, connection: u64, bytes: *mut u64) -> i32 {
-    on_connection(engine, connection, |engine, connection| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(bytes, "`bytes` is NULL") }?;
-        let queued = engine.context().queued_bytes(connection);
-        out.set(queued.ok_or_else(|| Fail::stale("connection"))? as u64);
-        Ok(())
-    })
+    let look = |cx: &Context<'_>, connection| {
+        let queued = cx.queued_bytes(connection);
+        queued.ok_or_else(|| Fail::stale("connection"))
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { figure(engine, connection, bytes, look) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_message_bytes_max(engine: u64, connection: u64, bytes: *mut u64) -> i32 {
-    on_connection(engine, connection, |engine, connection| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(bytes, "`bytes` is NULL") }?;
-        let max = engine.context().message_bytes_max(connection);
-        let closed = || Fail::new(Rw::E_NOT_OPEN, "it is known after RW_EV_OPENED");
-        out.set(max.ok_or_else(closed)? as u64);
-        Ok(())
-    })
+    let look = |cx: &Context<'_>, connection| {
+        let max = cx.message_bytes_max(connection);
+        max.ok_or_else(|| Fail::new(Rw::E_NOT_OPEN, "it is known after RW_EV_OPENED"))
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { figure(engine, connection, bytes, look) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_engine_drain(engine: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            core.engine()?.drain();
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        core.engine().drain();
+        Ok(Rw::OK)
     })
 }
 
@@ -268,7 +254,7 @@ unsafe extern "C" fn rw_poll(
         }
         let cap = cap.min(EVENTS_MAX);
         let filled = enter(engine, |core| {
-            poll(core, timeout_ns)?;
+            poll(core, timeout_ns);
             let mut desk = core.desk.borrow_mut();
             let mut filled = 0;
             while filled < cap
@@ -289,28 +275,15 @@ unsafe extern "C" fn rw_poll(
 
 /// Turns until there is an event or the time is up.
 #[inline]
-fn poll(core: &mut Core, timeout_ns: i64) -> Result<(), Fail> {
-    if core.engine().is_ok() && !core.desk.borrow().events.is_empty() {
-        return Ok(());
+fn poll(core: &mut Core, timeout_ns: i64) {
+    if !core.desk.borrow().events.is_empty() {
+        return;
     }
-    let Ok(timeout_ns) = u64::try_from(timeout_ns) else {
-        // Without a limit.
-        while core.desk.borrow().events.is_empty() {
-            core.turn(None)?;
-        }
-        return Ok(());
-    };
     if timeout_ns == 0 {
         return core.turn(Some(Duration::ZERO));
     }
-    let until = core.engine()?.now() + Duration::from_nanos(timeout_ns);
-    loop {
-        let left = until.saturating_since(core.engine()?.now());
-        core.turn(Some(left))?;
-        if left.is_zero() || !core.desk.borrow().events.is_empty() {
-            return Ok(());
-        }
-    }
+    let until = core.until(timeout_ns);
+    while core.turn_until(until) && core.desk.borrow().events.is_empty() {}
 }
 
 #[unsafe(no_mangle)]
@@ -320,44 +293,34 @@ extern "C" fn rw_wake(engine: u64) -> i32 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_now_ns(engine: u64, now: *mut u64) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(now, "`now` is NULL") }?;
-        out.set(enter(engine, |core| Ok(core.engine()?.now().as_nanos()))?);
-        Ok(Rw::OK)
-    })
+    let act = |core: &mut Core| Ok(core.engine().now().as_nanos());
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives(engine, now, "`now` is NULL", act) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_timer_set(engine: u64, delay_ns: u64, user: u64, timer: *mut u64) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(timer, "`timer` is NULL") }?;
-        out.set(enter(engine, |core| {
-            let full = || Fail::new(Rw::E_LIMIT, "too many timers are set");
-            let set = core
-                .engine()?
-                .context()
-                .set_timer(Duration::from_nanos(delay_ns));
-            let set = set.ok_or_else(full)?;
-            let id = core.desk.borrow_mut().timers.insert((set, user));
-            let id = id.map_err(|_entry| full())?;
-            Ok(core.salt.mix(Kind::Timer, id.to_bits()))
-        })?);
-        Ok(Rw::OK)
-    })
+    let act = |core: &mut Core| {
+        let full = || Fail::new(Rw::E_LIMIT, "too many timers are set");
+        let delay = Duration::from_nanos(delay_ns);
+        let set = core.engine().context().set_timer(delay);
+        let set = set.ok_or_else(full)?;
+        let timers = &mut core.desk.borrow_mut().timers;
+        timers.insert(set, user).ok_or_else(full)
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives(engine, timer, "`timer` is NULL", act) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_timer_cancel(engine: u64, timer: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let id = ringway_buf::Id::from_bits(core.salt.mix(Kind::Timer, timer));
-            core.engine()?;
-            let set = core.desk.borrow_mut().timers.remove(id);
-            let (set, _user) = set.ok_or_else(|| Fail::stale("timer"))?;
-            core.engine()?.context().cancel_timer(set);
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        let mut desk = core.desk.borrow_mut();
+        let set = desk.timers.key(timer);
+        let set = set.ok_or_else(|| Fail::stale("timer"))?;
+        desk.timers.remove(set);
+        drop(desk);
+        core.engine().context().cancel_timer(set);
+        Ok(Rw::OK)
     })
 }

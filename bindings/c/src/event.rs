@@ -21,8 +21,6 @@ pub(crate) struct Event {
     pub(crate) word: u64,
 }
 
-const _: () = assert!(size_of::<Event>() == 64);
-
 impl Event {
     pub(crate) const fn new(kind: u32, id: u64) -> Self {
         Self {

@@ -3,21 +3,23 @@
 //! Connections that were made for messages are known by a flag per table index, so that a message costs one look more
 //! than in a Rust handler. Everything else belongs to the [`Node`].
 
+use core::time::Duration;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringway::rpc::{Answer, CallKey, Deferred, Metadata, Node};
+use ringway::rpc::{Answer, CallKey, Deferred, Node};
 use ringway::{
     Address, CloseReason, Closed, ConnectionId, Context, Handler, Header, Lease, ListenerId,
     Message, Peer, RecvBuffer, Slice, TimerId,
 };
-use ringway_buf::{Id, Table};
+use ringway_buf::{Id, Instant, Table};
 
 use crate::event::{Event, kind};
 use crate::guard::{Fail, Rw};
 use crate::ids::{Kind, Salt};
+use crate::known::Known;
 
 /// What a lease id of foreign code stands for.
 #[derive(Debug)]
@@ -57,12 +59,6 @@ pub(crate) struct Owed {
     pub(crate) user: u64,
 }
 
-impl Owed {
-    pub(crate) fn metadata(&self) -> Metadata<'_> {
-        Metadata::parse(&self.metadata).unwrap_or_default()
-    }
-}
-
 /// What handler, services and exported functions share. Borrowed for moments, never across a callback.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -72,16 +68,22 @@ pub(crate) struct Desk {
     pub(crate) events: VecDeque<Event>,
     pub(crate) leases: Table<Held>,
     pub(crate) owed: Table<Owed>,
-    /// Timers of foreign code, with what it gave along.
-    pub(crate) timers: Table<(TimerId, u64)>,
+    /// Timers of foreign code.
+    pub(crate) timers: Known<TimerId>,
     /// Where the look for calls that are over goes on.
     sweep_at: u32,
+    /// How many owed calls have to be looked at before anybody sleeps.
+    sweep_left: usize,
 }
 
 /// Leases of one engine. What peers can make it hold is bounded before, by the budget.
 const TABLE_MAX: usize = 1 << 30;
-/// Owed calls that one poll looks at.
+/// Listeners of one engine, those that were closed a moment ago included.
+const LISTENERS_MAX: usize = 4096;
+/// Owed calls that one turn looks at.
 const SWEEP: usize = 16;
+/// Events that may wait when a call is waited for: who never takes them has to, at last.
+pub(crate) const EVENTS_MAX: usize = 65_536;
 
 impl Desk {
     pub(crate) fn new(salt: Salt) -> Self {
@@ -90,8 +92,9 @@ impl Desk {
             events: VecDeque::new(),
             leases: Table::new(TABLE_MAX),
             owed: Table::new(TABLE_MAX),
-            timers: Table::new(TABLE_MAX),
+            timers: Known::new(Kind::Timer, salt, TABLE_MAX),
             sweep_at: 0,
+            sweep_left: 0,
         }
     }
 
@@ -105,8 +108,35 @@ impl Desk {
     }
 
     #[inline]
-    pub(crate) fn lease_id(&self, lease: u64) -> Id {
+    fn lease_id(&self, lease: u64) -> Id {
         Id::from_bits(self.salt.mix(Kind::Lease, lease))
+    }
+
+    #[inline]
+    pub(crate) fn lease(&mut self, lease: u64) -> Result<&mut Held, Fail> {
+        let held = self.leases.get_mut(self.lease_id(lease));
+        held.ok_or_else(|| Fail::stale("lease"))
+    }
+
+    #[inline]
+    pub(crate) fn let_go(&mut self, lease: u64) -> Option<Held> {
+        self.leases.remove(self.lease_id(lease))
+    }
+
+    fn owed_id(&self, request: u64) -> Id {
+        Id::from_bits(self.salt.mix(Kind::Request, request))
+    }
+
+    #[inline]
+    pub(crate) fn owed(&mut self, request: u64) -> Result<&mut Owed, Fail> {
+        let owed = self.owed.get_mut(self.owed_id(request));
+        owed.ok_or_else(|| Fail::stale("request"))
+    }
+
+    /// Takes what is owed, to be answered.
+    #[inline]
+    pub(crate) fn settle(&mut self, request: u64) -> Option<Owed> {
+        self.owed.remove(self.owed_id(request))
     }
 
     /// An event that carries bytes.
@@ -121,21 +151,29 @@ impl Desk {
         self.events.push_back(event);
     }
 
-    /// Looks at some of the owed calls: those that are over are told and forgotten.
-    pub(crate) fn sweep(&mut self) {
-        if self.owed.is_empty() {
-            return;
+    /// Whether some owed calls were not looked at since something happened.
+    #[inline]
+    pub(crate) fn is_sweeping(&self) -> bool {
+        self.sweep_left > 0
+    }
+
+    /// Looks at some of the owed calls, at all in turn: those that are over are told and forgotten. `worked`:
+    /// something happened, so that any of them may be over.
+    #[inline]
+    pub(crate) fn sweep(&mut self, worked: bool) {
+        if worked {
+            self.sweep_left = self.owed.len();
         }
-        for _ in 0..SWEEP {
-            let Some(id) = self.owed.next_from(self.sweep_at) else {
-                self.sweep_at = 0;
+        for _ in 0..self.sweep_left.min(SWEEP) {
+            let next = self.owed.next_from(self.sweep_at);
+            let Some(id) = next.or_else(|| self.owed.next_from(0)) else {
+                self.sweep_left = 0;
                 return;
             };
             self.sweep_at = id.index() + 1;
-            if self
-                .owed
-                .get(id)
-                .is_some_and(|owed| owed.deferred.is_cancelled())
+            self.sweep_left -= 1;
+            let owed = self.owed.get(id);
+            if owed.is_some_and(|owed| owed.deferred.is_cancelled())
                 && let Some(owed) = self.owed.remove(id)
             {
                 let id = self.salt.mix(Kind::Request, id.to_bits());
@@ -147,19 +185,39 @@ impl Desk {
     }
 }
 
+/// A connection for messages.
+#[derive(Clone, Copy, Debug, Default)]
+struct Plain {
+    bits: u64,
+    /// By foreign code.
+    paused: bool,
+    /// Because too many leases are out.
+    held_back: bool,
+}
+
+/// A listener of foreign code.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) listener: ListenerId,
+    /// For messages, not for calls.
+    pub(crate) plain: bool,
+    /// Since when it is closed. What it accepted may still open.
+    pub(crate) closed: Option<Instant>,
+}
+
+/// Longer than any handshake may take.
+const ACCEPTED_MAX: Duration = Duration::from_secs(60);
+
 /// The handler.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) desk: Rc<RefCell<Desk>>,
     pub(crate) node: Node,
     /// By table index: the connection for messages at that place.
-    plain: Vec<u64>,
-    /// All listeners ever made, in the order of their numbers.
-    pub(crate) all_listeners: Vec<ListenerId>,
-    /// Listeners for messages.
-    pub(crate) listeners: Vec<ListenerId>,
+    plain: Vec<Plain>,
+    listeners: Table<Listening>,
     /// Connections that are not read, because too many leases are out.
-    pub(crate) held_back: Vec<ConnectionId>,
+    held_back: Vec<ConnectionId>,
     leases_max: usize,
     /// Another thread called `rw_wake`.
     woken: &'static AtomicBool,
@@ -180,8 +238,7 @@ impl Front {
             desk,
             node,
             plain: Vec::new(),
-            all_listeners: Vec::new(),
-            listeners: Vec::new(),
+            listeners: Table::new(LISTENERS_MAX),
             held_back: Vec::new(),
             leases_max,
             woken,
@@ -193,16 +250,53 @@ impl Front {
         let index = index(connection);
         if self.plain.len() <= index {
             // The engine has checked it against `connections_max`.
-            self.plain.resize(index + 1, 0);
+            self.plain.resize(index + 1, Plain::default());
         }
         if let Some(place) = self.plain.get_mut(index) {
-            *place = connection.to_bits();
+            *place = Plain {
+                bits: connection.to_bits(),
+                ..Plain::default()
+            };
         }
     }
 
     #[inline]
+    fn plain(&mut self, connection: ConnectionId) -> Option<&mut Plain> {
+        let place = self.plain.get_mut(index(connection));
+        place.filter(|it| it.bits == connection.to_bits())
+    }
+
+    #[inline]
     pub(crate) fn is_plain(&self, connection: ConnectionId) -> bool {
-        self.plain.get(index(connection)) == Some(&connection.to_bits())
+        let place = self.plain.get(index(connection));
+        place.is_some_and(|it| it.bits == connection.to_bits())
+    }
+
+    /// Room for one more listener.
+    pub(crate) fn has_room_for_listener(&mut self, now: Instant) -> bool {
+        let over = |it: &Listening| it.closed.is_some_and(|at| at + ACCEPTED_MAX < now);
+        for id in self.listeners.ids() {
+            if self.listeners.get(id).is_some_and(over) {
+                self.listeners.remove(id);
+            }
+        }
+        !self.listeners.is_full()
+    }
+
+    /// Its id for foreign code; `None` if there was no room.
+    pub(crate) fn add_listener(&mut self, listener: ListenerId, plain: bool) -> Option<Id> {
+        let listening = Listening {
+            listener,
+            plain,
+            closed: None,
+        };
+        self.listeners.insert(listening).ok()
+    }
+
+    /// A listener that was not closed.
+    pub(crate) fn listener(&mut self, id: Id) -> Option<&mut Listening> {
+        let listening = self.listeners.get_mut(id);
+        listening.filter(|it| it.closed.is_none())
     }
 
     fn tell(&self, kind: u32, connection: ConnectionId) -> Event {
@@ -214,11 +308,38 @@ impl Front {
         self.desk.borrow_mut().events.push_back(event);
     }
 
+    /// Stops reading, or goes on, as foreign code wants it.
+    pub(crate) fn pause(&mut self, cx: &mut Context<'_>, connection: ConnectionId, pause: bool) {
+        if let Some(plain) = self.plain(connection) {
+            plain.paused = pause;
+            let held_back = plain.held_back;
+            cx.pause(connection, pause || held_back);
+        }
+    }
+
+    /// Stops reading until leases are released.
+    #[cold]
+    fn hold_back(&mut self, cx: &mut Context<'_>, connection: ConnectionId) {
+        if let Some(plain) = self.plain(connection)
+            && !plain.held_back
+        {
+            plain.held_back = true;
+            self.held_back.push(connection);
+            cx.pause(connection, true);
+        }
+    }
+
     /// Goes on reading where leases were the reason not to.
+    #[inline]
     pub(crate) fn resume(&mut self, cx: &mut Context<'_>) {
-        if self.desk.borrow().leases.len() <= self.leases_max / 2 {
-            for connection in self.held_back.drain(..) {
-                cx.pause(connection, false);
+        if self.held_back.is_empty() || self.desk.borrow().leases.len() > self.leases_max / 2 {
+            return;
+        }
+        for connection in core::mem::take(&mut self.held_back) {
+            if let Some(plain) = self.plain(connection) {
+                plain.held_back = false;
+                let paused = plain.paused;
+                cx.pause(connection, paused);
             }
         }
     }
@@ -258,26 +379,29 @@ impl Handler for Front {
         event.message_kind = message.kind();
         event.word = message.word();
         desk.deliver(event, Held::Shared(message.retain()));
-        if desk.leases.len() >= self.leases_max {
-            cx.pause(connection, true);
-            self.held_back.push(connection);
+        let is_full = desk.leases.len() >= self.leases_max;
+        drop(desk);
+        if is_full {
+            self.hold_back(cx, connection);
         }
     }
 
     fn opened(&mut self, cx: &mut Context<'_>, connection: ConnectionId, peer: &Peer) {
-        if let Some(listener) = peer.listener
-            && self.listeners.contains(&listener)
-        {
+        let came_by = peer.listener.and_then(|listener| {
+            let mut all = self.listeners.iter();
+            let (id, it) = all.find(|(_, it)| it.listener == listener)?;
+            Some((id, it.plain))
+        });
+        if came_by.is_some_and(|(_, plain)| plain) {
             self.mark_plain(connection);
         }
         if !self.is_plain(connection) {
             return self.node.opened(cx, connection, peer);
         }
         let mut event = self.tell(kind::OPENED, connection);
-        if let Some(listener) = peer.listener {
-            let at = self.all_listeners.iter().position(|it| *it == listener);
+        if let Some((id, _)) = came_by {
             let salt = self.desk.borrow().salt;
-            event.user = at.map_or(0, |at| salt.mix(Kind::Listener, at as u64));
+            event.user = salt.mix(Kind::Listener, id.to_bits());
         }
         event.len = u64::from(peer.message_bytes_max);
         self.push(event);
@@ -303,8 +427,8 @@ impl Handler for Front {
         if !self.is_plain(connection) {
             return self.node.closed(cx, connection, closed);
         }
-        if let Some(place) = self.plain.get_mut(index(connection)) {
-            *place = 0;
+        if let Some(plain) = self.plain(connection) {
+            *plain = Plain::default();
         }
         self.held_back.retain(|it| *it != connection);
         let mut event = self.tell(kind::CLOSED, connection);
@@ -354,21 +478,17 @@ impl Handler for Front {
 
     fn timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {
         let mut desk = self.desk.borrow_mut();
-        let own = desk
-            .timers
-            .iter()
-            .find(|(_, (it, _))| *it == timer)
-            .map(|(id, _)| id);
-        let Some(id) = own else {
+        let Some(own) = desk.timers.remove(timer) else {
             drop(desk);
             return self.node.timer(cx, timer);
         };
-        let mut event = Event::new(kind::TIMER, desk.salt.mix(Kind::Timer, id.to_bits()));
-        event.user = desk.timers.remove(id).map_or(0, |(_, user)| user);
+        let mut event = Event::new(kind::TIMER, own.id);
+        event.user = own.user;
         desk.events.push_back(event);
     }
 
     fn accept(&mut self, listener: ListenerId, peer: Option<&Address>) -> bool {
-        self.listeners.contains(&listener) || self.node.accept(listener, peer)
+        let mut all = self.listeners.iter();
+        all.any(|(_, it)| it.plain && it.listener == listener) || self.node.accept(listener, peer)
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ringway::rpc::{Code, Status};
+use ringway::rpc::{Code, NotTaken, Status};
 use ringway::{OpenError, SendError};
 
 macro_rules! codes {
@@ -118,11 +118,23 @@ impl From<Status> for Fail {
         let code = match status.code {
             Code::Unavailable => Rw::E_UNAVAILABLE,
             Code::ResourceExhausted => Rw::E_FULL,
-            Code::InvalidArgument => Rw::E_ADDRESS,
             Code::Cancelled => Rw::E_STALE,
             _ => Rw::E_REFUSED,
         };
         Self::new(code, format!("{}: {}", status.code.name(), status.message))
+    }
+}
+
+impl From<NotTaken> for Fail {
+    #[cold]
+    fn from(not_taken: NotTaken) -> Self {
+        match not_taken {
+            NotTaken::TooLong(status) => Self {
+                code: Rw::E_TOO_LONG,
+                ..Self::from(status)
+            },
+            NotTaken::Other(status) => status.into(),
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use core::ffi::{c_char, c_void};
 
 use ringway::rpc::{Code, Metadata, MetadataBuf, method_id};
 
+use crate::core::Core;
+use crate::entry::tells;
 use crate::front::Held;
 use crate::guard::{Fail, Rw, guard, name_of, with_last};
-use crate::pointers::{Out, bytes, copy_text, text};
+use crate::pointers::{Out, OutBytes, bytes, copy_text, text};
 use crate::registry::enter;
 
 /// Number of the ABI: the high half changes when old programs would break, the low one when something is added.
@@ -69,14 +71,9 @@ unsafe extern "C" fn rw_driver_name(
     cap: usize,
     len: *mut usize,
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let name = core.engine()?.capabilities().kind.to_string();
-            // SAFETY: the caller's promise, see the header.
-            unsafe { copy_text(&name, to, cap, len) }?;
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core| Ok(core.engine().capabilities().kind.to_string());
+    // SAFETY: the caller's promise, see the header.
+    unsafe { tells(engine, to, cap, len, act) }
 }
 
 #[unsafe(no_mangle)]
@@ -86,35 +83,29 @@ unsafe extern "C" fn rw_driver_why(
     cap: usize,
     len: *mut usize,
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let why = core
-                .engine()?
-                .fallback()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            // SAFETY: the caller's promise, see the header.
-            unsafe { copy_text(&why, to, cap, len) }?;
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core| {
+        let why = core.engine().fallback().map(ToString::to_string);
+        Ok(why.unwrap_or_default())
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { tells(engine, to, cap, len, act) }
 }
 
 /// `rw_stats` of the header; new fields go to the end.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Stats {
-    struct_size: u32,
-    reserved: u32,
-    turns: u64,
-    messages_in: u64,
-    messages_out: u64,
-    connections: u64,
-    budget_used: u64,
-    copies: u64,
-    leases: u64,
-    calls: u64,
-    requests: u64,
+    pub(crate) struct_size: u32,
+    pub(crate) reserved: u32,
+    pub(crate) turns: u64,
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) connections: u64,
+    pub(crate) budget_used: u64,
+    pub(crate) copies: u64,
+    pub(crate) leases: u64,
+    pub(crate) calls: u64,
+    pub(crate) requests: u64,
 }
 
 #[unsafe(no_mangle)]
@@ -130,7 +121,7 @@ unsafe extern "C" fn rw_stats_read(engine: u64, stats: *mut Stats) -> i32 {
             return Err(Fail::invalid("`struct_size` is not the size of rw_stats"));
         }
         let figures = enter(engine, |core| {
-            let stats = core.engine()?.stats();
+            let stats = core.engine().stats();
             let desk = core.desk.borrow();
             Ok(Stats {
                 struct_size: size,
@@ -161,19 +152,12 @@ unsafe extern "C" fn rw_answer_text(
     cap: usize,
     len: *mut usize,
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let desk = core.desk.borrow();
-            let text = match desk.leases.get(desk.lease_id(lease)) {
-                Some(Held::Ended(answer)) => &*answer.status.message,
-                Some(_) => "",
-                None => return Err(Fail::stale("lease")),
-            };
-            // SAFETY: the caller's promise, see the header.
-            unsafe { copy_text(text, to, cap, len) }?;
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core| match core.desk.borrow_mut().lease(lease)? {
+        Held::Ended(answer) => Ok(answer.status.message.to_string()),
+        _ => Ok(String::new()),
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { tells(engine, to, cap, len, act) }
 }
 
 #[unsafe(no_mangle)]
@@ -185,18 +169,12 @@ unsafe extern "C" fn rw_answer_metadata(
 ) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise, see the header.
-        let data = unsafe { Out::new(data, "`data` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let len = unsafe { Out::new(len, "`len` is NULL") }?;
+        let out = unsafe { OutBytes::new(data, len) }?;
         enter(engine, |core| {
-            let desk = core.desk.borrow();
-            let metadata: &[u8] = match desk.leases.get(desk.lease_id(lease)) {
-                Some(Held::Ended(answer)) => &answer.metadata,
-                Some(_) => &[],
-                None => return Err(Fail::stale("lease")),
-            };
-            data.set(metadata.as_ptr().cast());
-            len.set(metadata.len());
+            match core.desk.borrow_mut().lease(lease)? {
+                Held::Ended(answer) => out.set(&answer.metadata),
+                _ => out.set(&[]),
+            }
             Ok(Rw::OK)
         })
     })
@@ -221,19 +199,25 @@ unsafe extern "C" fn rw_metadata_add(
         // SAFETY: the caller's promise, see the header.
         let value = unsafe { bytes(value, value_len) }?;
         // SAFETY: not NULL and aligned; readable by the caller's promise.
-        let start = unsafe { used.read() };
-        let mut entry = MetadataBuf::new();
-        let added = entry.add(name, value);
+        let len = unsafe { used.read() };
+        if len > cap {
+            return Err(Fail::invalid("`*used` is more than `cap`"));
+        }
+        // SAFETY: `len` bytes of the block are written, says the caller.
+        let written = unsafe { bytes(block, len) }?;
+        let written = Metadata::parse(written).map_err(|error| Fail::invalid(error.to_string()))?;
+        let mut all = MetadataBuf::from(written);
+        let added = all.add(name, value);
         added.map_err(|error| Fail::invalid(error.to_string()))?;
-        let entry = entry.bytes();
-        let room = cap.checked_sub(start).filter(|room| *room >= entry.len());
-        room.ok_or_else(|| Fail::new(Rw::E_FULL, "the block has no room for this entry"))?;
-        // SAFETY: `start + entry.len()` is within `cap` bytes of the caller's block.
-        let to = unsafe { block.cast::<u8>().add(start) };
-        // SAFETY: as above; the entry is this function's own memory.
-        unsafe { core::ptr::copy_nonoverlapping(entry.as_ptr(), to, entry.len()) };
+        let all = all.bytes();
+        if all.len() > cap {
+            let text = "the block has no room for this entry";
+            return Err(Fail::new(Rw::E_FULL, text));
+        }
+        // SAFETY: no more than the `cap` bytes of the caller's block; what is copied is this function's own memory.
+        unsafe { core::ptr::copy_nonoverlapping(all.as_ptr(), block.cast::<u8>(), all.len()) };
         // SAFETY: not NULL and aligned; writable by the caller's promise.
-        unsafe { used.write(start + entry.len()) };
+        unsafe { used.write(all.len()) };
         Ok(Rw::OK)
     })
 }
@@ -249,9 +233,7 @@ unsafe extern "C" fn rw_metadata_find(
 ) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise, see the header.
-        let value = unsafe { Out::new(value, "`value` is NULL") }?;
-        // SAFETY: the caller's promise, see the header.
-        let value_len = unsafe { Out::new(value_len, "`value_len` is NULL") }?;
+        let out = unsafe { OutBytes::new(value, value_len) }?;
         // SAFETY: the caller's promise, see the header.
         let name = unsafe { text(name, name_len) }?;
         // SAFETY: the caller's promise, see the header.
@@ -260,8 +242,7 @@ unsafe extern "C" fn rw_metadata_find(
         let Some(found) = block.named(name) else {
             return Ok(Rw::AGAIN);
         };
-        value.set(found.as_ptr().cast());
-        value_len.set(found.len());
+        out.set(found);
         Ok(Rw::OK)
     })
 }

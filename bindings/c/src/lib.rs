@@ -5,7 +5,8 @@
 //! into events that `rw_poll` hands out.
 //!
 //! * `registry.rs`: an engine is an id, looked up in a table: a stale id, another thread or a forked child is refused.
-//! * `guard.rs`: every function runs inside `guard`, so that no panic crosses, and statuses stay apart from values.
+//! * `guard.rs`, `entry.rs`: every function runs inside `guard`, so that no panic crosses, and statuses stay apart
+//!   from values.
 //! * `messages.rs`, `calls.rs`, `serve.rs`, `engine.rs`, `info.rs`: the exported functions.
 //!
 //! Nothing calls back into foreign code, so no function is ever entered twice for one engine.
@@ -14,11 +15,14 @@ mod calls;
 mod config;
 mod core;
 mod engine;
+mod entry;
 mod event;
 mod front;
 mod guard;
 mod ids;
 mod info;
+mod known;
+mod layout;
 mod messages;
 mod pointers;
 mod registry;

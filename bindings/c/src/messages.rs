@@ -2,30 +2,27 @@
 
 use core::ffi::c_void;
 
-use ringway::{Claim, Context};
+use ringway::{Claim, Context, Slice};
 
 use crate::core::Core;
+use crate::entry::{does, gives};
 use crate::front::Held;
 use crate::guard::{Fail, Rw, guard};
 use crate::pointers::{Out, bytes};
-use crate::registry::enter;
+use crate::registry::{enter, enter_claimed};
 
 /// `rw_buf` of the header.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Buf {
-    data: *mut c_void,
-    len: usize,
-    lease: u64,
+    pub(crate) data: *mut c_void,
+    pub(crate) len: usize,
+    pub(crate) lease: u64,
 }
 
 /// A claim whose borrow is watched by the [`Core`] instead of the compiler.
 fn claim(core: &mut Core, connection: u64, len: usize) -> Result<&mut Claim<'static>, Fail> {
-    let connection = core.connection(connection);
-    if !core.front.is_plain(connection) {
-        core.engine()?;
-        return Err(Fail::stale("connection"));
-    }
+    let connection = core.plain(connection)?;
     core.claim(|cx: &mut Context<'_>| {
         let claim = cx.claim(connection, len)?;
         // SAFETY: only the lifetime changes. The core keeps the claim beside the engine that it borrows, refuses
@@ -36,16 +33,20 @@ fn claim(core: &mut Core, connection: u64, len: usize) -> Result<&mut Claim<'sta
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_claim(engine: u64, connection: u64, len: usize, buf: *mut Buf) -> i32 {
+    let act = |core: &mut Core| {
+        let data = claim(core, connection, len)?.as_mut_ptr().cast();
+        let lease = 0;
+        Ok(Buf { data, len, lease })
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives(engine, buf, "`buf` is NULL", act) }
+}
+
+/// Something with the open claim.
+fn with_claim(engine: u64, act: impl FnOnce(Claim<'static>)) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(buf, "`buf` is NULL") }?;
-        enter(engine, |core| {
-            let room = claim(core, connection, len)?;
-            out.set(Buf {
-                data: room.as_mut_ptr().cast(),
-                len,
-                lease: 0,
-            });
+        enter_claimed(engine, |core| {
+            act(core.take_claim()?);
             Ok(Rw::OK)
         })
     })
@@ -53,13 +54,11 @@ unsafe extern "C" fn rw_claim(engine: u64, connection: u64, len: usize, buf: *mu
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_commit(engine: u64, len: usize) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            core.take_claim()?.commit_len(len);
-            Ok(Rw::OK)
-        })
-    })
+    with_claim(engine, |claim| claim.commit_len(len))
 }
+
+/// The lowest kind of the layer above; those below are the transport's own.
+const KIND_MIN: u8 = 0x40;
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_commit_as(
@@ -70,28 +69,18 @@ extern "C" fn rw_commit_as(
     tag: u16,
     word: u64,
 ) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let claim = core.take_claim()?;
-            claim
-                .kind(kind)
-                .flags(flags)
-                .tag(tag)
-                .word(word)
-                .commit_len(len);
-            Ok(Rw::OK)
-        })
+    if kind < KIND_MIN {
+        return guard(|| Err(Fail::invalid("a `kind` below 0x40 is the transport's own")));
+    }
+    with_claim(engine, |claim| {
+        let claim = claim.kind(kind).flags(flags).tag(tag).word(word);
+        claim.commit_len(len);
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_abort(engine: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            drop(core.take_claim()?);
-            Ok(Rw::OK)
-        })
-    })
+    with_claim(engine, drop)
 }
 
 #[unsafe(no_mangle)]
@@ -100,11 +89,8 @@ unsafe extern "C" fn rw_send(engine: u64, connection: u64, data: *const c_void, 
         // SAFETY: the caller's promise, see the header.
         let body = unsafe { bytes(data, len) }?;
         enter(engine, |core| {
-            let connection = core.connection(connection);
-            if !core.front.is_plain(connection) {
-                return Err(Fail::stale("connection"));
-            }
-            core.engine()?.context().send(connection, body)?;
+            let connection = core.plain(connection)?;
+            core.engine().context().send(connection, body)?;
             Ok(Rw::OK)
         })
     })
@@ -112,54 +98,37 @@ unsafe extern "C" fn rw_send(engine: u64, connection: u64, data: *const c_void, 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_lease_new(engine: u64, len: usize, buf: *mut Buf) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(buf, "`buf` is NULL") }?;
-        enter(engine, |core| {
-            let full = || {
-                Fail::new(
-                    Rw::E_FULL,
-                    "no memory for so long a message; release leases, or raise `budget_bytes`",
-                )
-            };
-            let mut lease = core.engine()?.context().lease(len).ok_or_else(full)?;
-            let data = lease.append(len).ok_or_else(full)?.as_mut_ptr().cast();
-            let lease = core.desk.borrow_mut().hold(Held::Room(lease))?;
-            out.set(Buf { data, len, lease });
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core| {
+        let full = || {
+            let text = "no memory for so long a message; release leases, or raise `budget_bytes`";
+            Fail::new(Rw::E_FULL, text)
+        };
+        let mut lease = core.engine().context().lease(len).ok_or_else(full)?;
+        let data = lease.append(len).ok_or_else(full)?.as_mut_ptr().cast();
+        let lease = core.desk.borrow_mut().hold(Held::Room(lease))?;
+        Ok(Buf { data, len, lease })
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives(engine, buf, "`buf` is NULL", act) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_lease_truncate(engine: u64, lease: u64, len: usize) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let mut desk = core.desk.borrow_mut();
-            let id = desk.lease_id(lease);
-            match desk.leases.get_mut(id) {
-                Some(Held::Room(room)) => {
-                    room.truncate(len);
-                    Ok(Rw::OK)
-                }
-                Some(_) => Err(Fail::new(
-                    Rw::E_STATE,
-                    "this lease can't be written any more",
-                )),
-                None => Err(Fail::stale("lease")),
-            }
-        })
+    does(engine, |core| {
+        let mut desk = core.desk.borrow_mut();
+        let Held::Room(room) = desk.lease(lease)? else {
+            let text = "this lease can't be written any more";
+            return Err(Fail::new(Rw::E_STATE, text));
+        };
+        room.truncate(len);
+        Ok(Rw::OK)
     })
 }
 
 /// The bytes of a lease as a slice that can be shared. A written lease is frozen by it; its id stays.
-pub(crate) fn share(core: &Core, lease: u64) -> Result<ringway::Slice, Fail> {
+pub(crate) fn share(core: &Core, lease: u64) -> Result<Slice, Fail> {
     let mut desk = core.desk.borrow_mut();
-    let id = desk.lease_id(lease);
-    let place = desk
-        .leases
-        .get_mut(id)
-        .ok_or_else(|| Fail::stale("lease"))?;
+    let place = desk.lease(lease)?;
     if let Held::Room(_) = place
         && let Held::Room(room) = core::mem::replace(place, Held::Nothing)
     {
@@ -177,18 +146,12 @@ pub(crate) fn share(core: &Core, lease: u64) -> Result<ringway::Slice, Fail> {
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_send_lease(engine: u64, connection: u64, lease: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let connection = core.connection(connection);
-            if !core.front.is_plain(connection) {
-                return Err(Fail::stale("connection"));
-            }
-            core.engine()?;
-            let slice = share(core, lease)?;
-            let sent = core.engine()?.context().send_slice(connection, slice);
-            sent.map_err(|full| Fail::from(full.error))?;
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        let connection = core.plain(connection)?;
+        let slice = share(core, lease)?;
+        let sent = core.engine().context().send_slice(connection, slice);
+        sent.map_err(|full| Fail::from(full.error))?;
+        Ok(Rw::OK)
     })
 }
 
@@ -197,23 +160,15 @@ unsafe extern "C" fn rw_lease_data(engine: u64, lease: u64, buf: *mut Buf) -> i3
     guard(|| {
         // SAFETY: the caller's promise, see the header.
         let out = unsafe { Out::new(buf, "`buf` is NULL") }?;
-        enter(engine, |core| {
+        enter_claimed(engine, |core| {
             let mut desk = core.desk.borrow_mut();
-            let id = desk.lease_id(lease);
-            let held = desk
-                .leases
-                .get_mut(id)
-                .ok_or_else(|| Fail::stale("lease"))?;
-            let (data, len) = match held {
+            let (data, len) = match desk.lease(lease)? {
                 Held::Room(room) => (room.bytes_mut().as_mut_ptr(), room.len()),
                 // Not to be written, as the header says.
                 held => (held.bytes().as_ptr().cast_mut(), held.bytes().len()),
             };
-            out.set(Buf {
-                data: data.cast(),
-                len,
-                lease,
-            });
+            let data = data.cast();
+            out.set(Buf { data, len, lease });
             Ok(Rw::OK)
         })
     })
@@ -222,21 +177,16 @@ unsafe extern "C" fn rw_lease_data(engine: u64, lease: u64, buf: *mut Buf) -> i3
 #[unsafe(no_mangle)]
 extern "C" fn rw_release(engine: u64, lease: u64) -> i32 {
     guard(|| {
-        enter(engine, |core| {
-            let mut desk = core.desk.borrow_mut();
-            let id = desk.lease_id(lease);
-            if matches!(desk.leases.get(id), Some(Held::Stream(..))) {
+        enter_claimed(engine, |core| {
+            if let Held::Stream(..) = core.desk.borrow_mut().lease(lease)? {
                 // It gives credit back, which the engine has to be free for.
-                drop(desk);
-                core.engine()?;
-                desk = core.desk.borrow_mut();
+                core.unclaimed()?;
             }
-            let held = desk.leases.remove(id).ok_or_else(|| Fail::stale("lease"))?;
-            drop(desk);
-            if let Held::Stream(slice, key, cost) = held {
+            let held = core.desk.borrow_mut().let_go(lease);
+            if let Some(Held::Stream(slice, key, cost)) = held {
                 drop(slice);
-                let (engine, front) = core.parts()?;
-                front.node.clients().grant(&mut engine.context(), key, cost);
+                let (mut cx, clients) = core.clients();
+                clients.grant(&mut cx, key, cost);
             }
             Ok(Rw::OK)
         })

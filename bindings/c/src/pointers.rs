@@ -66,7 +66,33 @@ impl<T> Out<T> {
     }
 }
 
+/// Where a pointer and a length are to be written.
+#[derive(Debug)]
+pub(crate) struct OutBytes(Out<*const c_void>, Out<usize>);
+
+impl OutBytes {
+    /// Refuses NULL and what is not aligned.
+    ///
+    /// # Safety
+    /// As [`Out::new`], for both.
+    pub(crate) unsafe fn new(data: *mut *const c_void, len: *mut usize) -> Result<Self, Fail> {
+        // SAFETY: the caller's promise.
+        let data = unsafe { Out::new(data, "the place for the pointer is NULL") }?;
+        // SAFETY: the caller's promise.
+        let len = unsafe { Out::new(len, "the place for the length is NULL") }?;
+        Ok(Self(data, len))
+    }
+
+    /// Writes where the bytes are, and how many.
+    pub(crate) fn set(self, bytes: &[u8]) {
+        self.0.set(bytes.as_ptr().cast());
+        self.1.set(bytes.len());
+    }
+}
+
 /// A struct that begins with its size: as much of it as the caller knows, defaults for the rest.
+///
+/// Fields that this library does not know have to be 0: what a newer program asks for is refused, not ignored.
 ///
 /// # Safety
 /// NULL, or `struct_size` readable bytes that begin with that number.
@@ -86,6 +112,15 @@ pub(crate) unsafe fn sized<T: Copy>(from: *const T, defaults: T) -> Result<T, Fa
     }
     let mut value = defaults;
     let known = size.min(size_of::<T>());
+    // SAFETY: within the `size` bytes that are readable by the C caller's promise.
+    let tail = unsafe { from.cast::<u8>().add(known) };
+    // SAFETY: as above.
+    let tail = unsafe { bytes(tail.cast(), size - known) }?;
+    if tail.iter().any(|byte| *byte != 0) {
+        return Err(Fail::invalid(
+            "the struct has fields that this library does not know; use a newer library, or set them to 0",
+        ));
+    }
     let to = (&raw mut value).cast::<u8>();
     // SAFETY: `known` bytes are readable by the C caller's promise and fit `value`; T is plain integers and pointers.
     unsafe { core::ptr::copy_nonoverlapping(from.cast::<u8>(), to, known) };

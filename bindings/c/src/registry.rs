@@ -100,13 +100,9 @@ pub(crate) fn add(
         .wrapping_add(1);
     let id = (u64::from(generation) << 32) | (index as u64 + 1);
     slot.woken.store(false, Ordering::Relaxed);
-    let core = match make(id, &slot.woken) {
-        Ok(core) => core,
-        Err(fail) => {
-            slot.taken.store(false, Ordering::Release);
-            return Err(fail);
-        }
-    };
+    let mut free = Freed(Some(slot));
+    let core = make(id, &slot.woken)?;
+    free.0 = None;
     *slot.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(core.handle());
     slot.thread.store(thread(), Ordering::Relaxed);
     slot.forks
@@ -128,21 +124,30 @@ fn find(engine: u64) -> Result<&'static Slot, Fail> {
     match slot {
         // Acquire pairs with the Release in `add`.
         Some(slot) if engine != 0 && slot.id.load(Ordering::Acquire) == engine => Ok(slot),
-        _ => Err(Fail::new(
-            Rw::E_STALE,
-            "there is no such engine, or it was destroyed",
-        )),
+        _ => Err(gone()),
     }
 }
 
-/// The slot, if the calling thread may use it.
+#[cold]
+fn gone() -> Fail {
+    Fail::new(Rw::E_STALE, "there is no such engine, or it was destroyed")
+}
+
+/// The slot, if it is this process's.
 #[inline]
-fn own(engine: u64) -> Result<&'static Slot, Fail> {
+fn of_this_process(engine: u64) -> Result<&'static Slot, Fail> {
     let slot = find(engine)?;
     if slot.forks.load(Ordering::Relaxed) != FORKS.load(Ordering::Relaxed) {
         let text = "the engine belongs to the parent process; make one after the fork";
         return Err(Fail::new(Rw::E_FORK, text));
     }
+    Ok(slot)
+}
+
+/// The slot, if the calling thread may use it.
+#[inline]
+fn own(engine: u64) -> Result<&'static Slot, Fail> {
+    let slot = of_this_process(engine)?;
     if slot.thread.load(Ordering::Relaxed) != thread() {
         let text =
             "the engine belongs to the thread that made it; only rw_wake may be called from others";
@@ -151,9 +156,21 @@ fn own(engine: u64) -> Result<&'static Slot, Fail> {
     Ok(slot)
 }
 
-/// Does something with an engine of this thread.
+/// Does something with an engine of this thread, unless a claim is open.
 #[inline]
 pub(crate) fn enter<T>(
+    engine: u64,
+    act: impl FnOnce(&mut Core) -> Result<T, Fail>,
+) -> Result<T, Fail> {
+    enter_claimed(engine, |core| {
+        core.unclaimed()?;
+        act(core)
+    })
+}
+
+/// Does something with an engine of this thread, whether a claim is open or not.
+#[inline]
+pub(crate) fn enter_claimed<T>(
     engine: u64,
     act: impl FnOnce(&mut Core) -> Result<T, Fail>,
 ) -> Result<T, Fail> {
@@ -183,31 +200,27 @@ pub(crate) fn remove(engine: u64) -> Result<(), Fail> {
         .take();
     drop(handle);
     let core = slot.core.swap(null_mut(), Ordering::Relaxed);
-    let free = Freed(slot);
+    let free = Freed(Some(slot));
     // SAFETY: it came from `Box::into_raw` in `add`; the number is gone, so nobody enters any more.
     drop(unsafe { Box::from_raw(core) });
     drop(free);
     Ok(())
 }
 
-/// Frees the slot even if dropping the engine panics.
-struct Freed(&'static Slot);
+/// Frees the slot even if making or dropping the engine panics.
+struct Freed(Option<&'static Slot>);
 
 impl Drop for Freed {
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
+        if let Some(slot) = self.0 {
+            slot.taken.store(false, Ordering::Release);
+        }
     }
 }
 
 /// Wakes an engine of any thread.
 pub(crate) fn wake(engine: u64) -> Result<(), Fail> {
-    let slot = find(engine)?;
-    if slot.forks.load(Ordering::Relaxed) != FORKS.load(Ordering::Relaxed) {
-        return Err(Fail::new(
-            Rw::E_FORK,
-            "the engine belongs to the parent process",
-        ));
-    }
+    let slot = of_this_process(engine)?;
     let handle = slot.handle.lock().unwrap_or_else(PoisonError::into_inner);
     match &*handle {
         // The slot may have a new owner by now.
@@ -217,9 +230,47 @@ pub(crate) fn wake(engine: u64) -> Result<(), Fail> {
             handle.notify();
             Ok(())
         }
-        _ => Err(Fail::new(
-            Rw::E_STALE,
-            "there is no such engine, or it was destroyed",
-        )),
+        _ => Err(gone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EngineConfig;
+    use crate::guard::{guard, with_last};
+
+    fn made() -> i32 {
+        guard(|| add(|id, woken| Core::start(&EngineConfig::default(), id, woken)).map(|_| Rw::OK))
+    }
+
+    // One test, because they share the table.
+    #[test]
+    fn panics_end_at_the_border_and_the_table_has_its_bound() {
+        let start =
+            |id, woken: &'static AtomicBool| Core::start(&EngineConfig::default(), id, woken);
+        let engine = add(start).unwrap();
+        let entered = || guard(|| enter(engine, |_core| Ok(Rw::OK)));
+        assert_eq!(entered(), Rw::OK as i32);
+        let panicked = guard(|| enter(engine, |_core| panic!("on purpose")));
+        assert_eq!(panicked, Rw::E_PANIC as i32);
+        assert_eq!(entered(), Rw::E_PANIC as i32, "it is not trusted any more");
+        assert!(with_last(|text| text.contains("destroy it")).unwrap());
+        remove(engine).unwrap();
+        assert_eq!(entered(), Rw::E_STALE as i32);
+
+        // Whoever panics before there is an engine keeps no place.
+        for _ in 0..=ENGINES_MAX {
+            let panicked = guard(|| add(|_id, _woken| panic!("on purpose")).map(|_| Rw::OK));
+            assert_eq!(panicked, Rw::E_PANIC as i32);
+        }
+        assert_eq!(made(), Rw::OK as i32);
+
+        let free = |slot: &&Slot| !slot.taken.swap(true, Ordering::Relaxed);
+        let taken: Vec<_> = SLOTS.iter().filter(free).collect();
+        assert_eq!(taken.len(), ENGINES_MAX - 1);
+        assert_eq!(made(), Rw::E_LIMIT as i32);
+        taken[0].taken.store(false, Ordering::Relaxed);
+        assert_eq!(made(), Rw::OK as i32);
     }
 }

@@ -8,11 +8,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
-use ringway::rpc::{IncomingCall, Method, Raw, Server, Service, ServiceInfo};
-use ringway_buf::Id;
+use ringway::rpc::{IncomingCall, Method, Node, Raw, Server, ServerBuilder, Service, ServiceInfo};
 
 use crate::calls::{shape, status};
 use crate::core::Core;
+use crate::entry::{does, gives};
 use crate::event::{Event, kind};
 use crate::front::{Desk, Held, Owed};
 use crate::guard::{Fail, Rw, guard};
@@ -25,13 +25,13 @@ use crate::registry::enter;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct MethodSpec {
-    name: *const c_char,
-    name_len: usize,
-    kind: u32,
-    schema: u32,
-    codec: u8,
-    idempotent: u8,
-    reserved: [u8; 6],
+    pub(crate) name: *const c_char,
+    pub(crate) name_len: usize,
+    pub(crate) kind: u32,
+    pub(crate) schema: u32,
+    pub(crate) codec: u8,
+    pub(crate) idempotent: u8,
+    pub(crate) reserved: [u8; 6],
 }
 
 /// Methods of one service.
@@ -83,7 +83,7 @@ fn interned(name: &str, methods: &[(String, Method)]) -> Result<&'static Service
 }
 
 /// A service of foreign code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Foreign {
     info: &'static ServiceInfo,
     /// Number of its first method.
@@ -169,7 +169,6 @@ unsafe extern "C" fn rw_service_add(
             list.push((full, found));
         }
         out.set(enter(engine, |core| {
-            core.engine()?;
             if core.settled {
                 let text = "add services before the first rw_serve or rw_channel_open";
                 return Err(Fail::new(Rw::E_STATE, text));
@@ -181,6 +180,11 @@ unsafe extern "C" fn rw_service_add(
                 first,
                 desk: Rc::clone(&core.desk),
             });
+            // A service that does not fit to the others is told now, not by the functions that serve.
+            if let Err(fail) = served(&core.services) {
+                core.services.pop();
+                return Err(fail);
+            }
             core.methods += u32::try_from(count).unwrap_or(u32::MAX);
             Ok(first)
         })?);
@@ -188,19 +192,22 @@ unsafe extern "C" fn rw_service_add(
     })
 }
 
+/// A node that serves these.
+fn served(services: &[Foreign]) -> Result<Node, Fail> {
+    let add = |server: ServerBuilder, it: &Foreign| server.service_here(it.clone());
+    let server = services.iter().fold(Server::builder(), add);
+    let node = server.build();
+    node.map_err(|error| Fail::new(Rw::E_REFUSED, error.to_string()))
+}
+
 /// From here on services and channels share one node.
 pub(crate) fn settle(core: &mut Core) -> Result<(), Fail> {
-    core.engine()?;
     if core.settled {
         return Ok(());
     }
     if !core.services.is_empty() {
-        let mut server = Server::builder();
-        for service in core.services.drain(..) {
-            server = server.service_here(service);
-        }
-        let node = server.build();
-        core.front.node = node.map_err(|error| Fail::new(Rw::E_STATE, error.to_string()))?;
+        core.front.node = served(&core.services)?;
+        core.services.clear();
     }
     core.settled = true;
     Ok(())
@@ -210,70 +217,56 @@ pub(crate) fn settle(core: &mut Core) -> Result<(), Fail> {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct RequestInfo {
-    metadata: *const c_void,
-    metadata_len: usize,
-    timeout_ns: i64,
-    priority: u8,
-    attempt: u8,
-    idempotent: u8,
-    reserved: [u8; 5],
-}
-
-fn owed_id(core: &Core, request: u64) -> Id {
-    Id::from_bits(core.salt.mix(Kind::Request, request))
+    pub(crate) metadata: *const c_void,
+    pub(crate) metadata_len: usize,
+    pub(crate) timeout_ns: i64,
+    pub(crate) priority: u8,
+    pub(crate) attempt: u8,
+    pub(crate) idempotent: u8,
+    pub(crate) reserved: [u8; 5],
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_request_info(engine: u64, request: u64, info: *mut RequestInfo) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let out = unsafe { Out::new(info, "`info` is NULL") }?;
-        enter(engine, |core| {
-            let desk = core.desk.borrow();
-            let owed = desk.owed.get(owed_id(core, request));
-            let owed = owed.ok_or_else(|| Fail::stale("request"))?;
-            let metadata = owed.metadata();
-            out.set(RequestInfo {
-                metadata: metadata.bytes().as_ptr().cast(),
-                metadata_len: metadata.bytes().len(),
-                timeout_ns: owed.timeout_ns,
-                priority: owed.priority,
-                attempt: owed.attempt,
-                idempotent: u8::from(owed.idempotent),
-                reserved: [0; 5],
-            });
-            Ok(Rw::OK)
+    let act = |core: &mut Core| {
+        let mut desk = core.desk.borrow_mut();
+        let owed = desk.owed(request)?;
+        Ok(RequestInfo {
+            metadata: owed.metadata.as_ptr().cast(),
+            metadata_len: owed.metadata.len(),
+            timeout_ns: owed.timeout_ns,
+            priority: owed.priority,
+            attempt: owed.attempt,
+            idempotent: u8::from(owed.idempotent),
+            reserved: [0; 5],
         })
-    })
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives(engine, info, "`info` is NULL", act) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_request_user(engine: u64, request: u64, user: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let id = owed_id(core, request);
-            let mut desk = core.desk.borrow_mut();
-            let owed = desk
-                .owed
-                .get_mut(id)
-                .ok_or_else(|| Fail::stale("request"))?;
-            owed.user = user;
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        core.desk.borrow_mut().owed(request)?.user = user;
+        Ok(Rw::OK)
     })
 }
 
-/// Takes what is owed, to be answered. A call that is over is stale.
-fn take(core: &mut Core, request: u64) -> Result<Owed, Fail> {
-    core.engine()?;
-    let id = owed_id(core, request);
-    let owed = core.desk.borrow_mut().owed.remove(id);
-    let owed = owed.ok_or_else(|| Fail::stale("request"))?;
-    if owed.deferred.is_cancelled() {
-        let text = "the client cancelled the call, its deadline passed, or its connection is gone";
-        return Err(Fail::new(Rw::E_STALE, text));
+/// Refuses when nobody waits for the answer. What is over stays owed until its event is made.
+fn awaited(desk: &mut Desk, request: u64) -> Result<(), Fail> {
+    if !desk.owed(request)?.deferred.is_cancelled() {
+        return Ok(());
     }
-    Ok(owed)
+    let text = "the client cancelled the call, its deadline passed, or its connection is gone";
+    Err(Fail::new(Rw::E_STALE, text))
+}
+
+/// Takes what is owed, to be answered.
+fn take(core: &Core, request: u64) -> Result<Owed, Fail> {
+    let mut desk = core.desk.borrow_mut();
+    awaited(&mut desk, request)?;
+    desk.settle(request).ok_or_else(|| Fail::stale("request"))
 }
 
 #[unsafe(no_mangle)]
@@ -290,12 +283,11 @@ unsafe extern "C" fn rw_reply(engine: u64, request: u64, data: *const c_void, le
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_reply_lease(engine: u64, request: u64, lease: u64) -> i32 {
-    guard(|| {
-        enter(engine, |core| {
-            let slice = share(core, lease)?;
-            take(core, request)?.deferred.slice(slice);
-            Ok(Rw::OK)
-        })
+    does(engine, |core| {
+        awaited(&mut core.desk.borrow_mut(), request)?;
+        let slice = share(core, lease)?;
+        take(core, request)?.deferred.slice(slice);
+        Ok(Rw::OK)
     })
 }
 

@@ -233,6 +233,13 @@ fn entry(key: Key, value: &[u8]) -> Result<Entry<'_>, MetadataError> {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct MetadataBuf(Vec<u8>);
 
+impl From<Metadata<'_>> for MetadataBuf {
+    /// A checked block, to be written on.
+    fn from(block: Metadata<'_>) -> Self {
+        Self(block.0.into_owned())
+    }
+}
+
 impl MetadataBuf {
     /// No pairs.
     #[must_use]
