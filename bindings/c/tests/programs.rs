@@ -11,6 +11,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use ringway::rpc::Server;
+use ringway_services::Echo;
+use ringway_services::bench::EchoServer;
+
 use support::{Language, compiled, header, install, output, run};
 
 /// Functions that the header declares.
@@ -65,20 +69,44 @@ fn echo_runs_over_every_transport() {
     }
 }
 
+/// Compiles and runs a program that needs nothing else.
+fn holds(source: &str, language: Language) {
+    run(&compiled(source, language), &[]);
+}
+
 #[test]
-fn header_compiles_as_cpp_too() {
-    let program = compiled("tests/c/header.cpp", Language::Cpp);
-    run(&program, &[]);
+fn layouts_and_names_are_the_library_s() {
+    holds("tests/c/layout.c", Language::C);
+    holds("tests/c/header.cpp", Language::Cpp);
 }
 
 #[test]
 fn wrong_arguments_are_refused_and_nothing_is_consumed() {
-    let program = compiled("tests/c/bad_input.c", Language::C);
-    run(&program, &[]);
+    holds("tests/c/bad_input.c", Language::C);
+}
+
+#[test]
+fn connections_are_paused_drained_and_closed() {
+    holds("tests/c/messages.c", Language::C);
+}
+
+#[test]
+fn calls_carry_metadata_and_end_once() {
+    holds("tests/c/calls.c", Language::C);
 }
 
 #[test]
 fn calls_and_messages_cross_without_allocation_or_copy() {
-    let program = compiled("tests/c/steady.c", Language::C);
-    run(&program, &[]);
+    holds("tests/c/steady.c", Language::C);
+}
+
+/// Against a server in Rust: a service in C has no streams.
+#[test]
+fn streams_go_both_ways() {
+    let server = Server::builder()
+        .service(|| EchoServer::new(Echo))
+        .workers(1);
+    let server = server.shards(1, &["tcp://127.0.0.1:0"]).unwrap();
+    let program = compiled("tests/c/streams.c", Language::C);
+    run(&program, &[&server.addresses()[0].to_string()]);
 }

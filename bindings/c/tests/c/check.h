@@ -28,7 +28,7 @@
     } while (0)
 
 /* The next event of this kind; leases of others are given back. */
-static rw_event next(rw_engine engine, uint32_t kind)
+static inline rw_event next(rw_engine engine, uint32_t kind)
 {
     for (;;) {
         rw_event event;

@@ -60,12 +60,26 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// Prefixes of earlier runs; each has some 100 MB.
+fn remove_those_of_the_dead(folder: &Path) {
+    for entry in std::fs::read_dir(folder).expect("cargo made it") {
+        let path = entry.expect("readable").path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(process) = name.and_then(|name| name.strip_prefix("prefix-"))
+            && !Path::new("/proc").join(process).exists()
+        {
+            std::fs::remove_dir_all(&path).expect("our own");
+        }
+    }
+}
+
 /// The prefix that this test program installed into.
 pub(crate) fn install() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
-        let name = format!("prefix-{}", std::process::id());
-        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        remove_those_of_the_dead(folder);
+        let prefix = folder.join(format!("prefix-{}", std::process::id()));
         let text = prefix.to_str().expect("UTF-8");
         output(env!("CARGO_BIN_EXE_install"), &["--prefix", text]);
         prefix
