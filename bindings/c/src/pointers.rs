@@ -1,7 +1,7 @@
 //! Pointers of foreign code: checked for NULL and alignment, trusted for the rest.
 //!
 //! Invariant of all of these: what is not NULL points to what `ringway.h` says, for the duration of the call. The
-//! C caller keeps it. Tests: `tests/c/bad_input.c`, under valgrind and AddressSanitizer too.
+//! C caller keeps it. Tests: `tests/c/bad_input.c`, under valgrind too (`.ci/full c_memory`).
 
 use core::ffi::c_void;
 
