@@ -215,7 +215,7 @@ int32_t rw_engine_drain(rw_engine engine);
 int32_t rw_listen(rw_engine engine, const char *address, size_t len, rw_listener *listener);
 /* Listens for calls of the services that were added before. Calls come as RW_EV_REQUEST. */
 int32_t rw_serve(rw_engine engine, const char *address, size_t len, rw_listener *listener);
-/* Closes a listener; what it accepted lives on. 4,096 can be open; one counts for a minute after it was closed. */
+/* Closes a listener; what it accepted lives on. 64 can be open, and 4,096 be opened within a minute. */
 int32_t rw_unlisten(rw_engine engine, rw_listener listener);
 /* Copies the address that a listener is bound to, with the port that the kernel chose. */
 int32_t rw_listener_address(rw_engine engine, rw_listener listener, char *to, size_t cap, size_t *len);

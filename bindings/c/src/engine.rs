@@ -39,7 +39,7 @@ extern "C" fn rw_engine_destroy(engine: u64) -> i32 {
 /// Opens a listener and remembers it; `plain`: for messages.
 fn listen(core: &mut Core, address: &str, plain: bool) -> Result<u64, Fail> {
     let (engine, front) = core.parts();
-    let full = || Fail::new(Rw::E_LIMIT, "this engine has 4,096 listeners already");
+    let full = || Fail::new(Rw::E_LIMIT, "4,096 listeners were opened within a minute");
     if !front.has_room_for_listener(engine.now()) {
         return Err(full());
     }

@@ -96,6 +96,11 @@ fn calls_carry_metadata_and_end_once() {
 }
 
 #[test]
+fn tables_are_bounded() {
+    holds("tests/c/limits.c", Language::C);
+}
+
+#[test]
 fn calls_and_messages_cross_without_allocation_or_copy() {
     holds("tests/c/steady.c", Language::C);
 }
