@@ -1,29 +1,14 @@
 //! Arbitrary frames for a server's machine.
 //!
 //! Checked: no panic; memory stays within the budget; every call that was opened is ended at most once and, at the end,
-//! all are; the answers that wait are bounded.
+//! all are.
 
 #![no_main]
 
-use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use ringway_buf::Instant;
 use ringway_call::{CalleeEvent, CallId, Head, Status, kind};
-use ringway_fuzz::{Copied, Line, callee, pools, settings};
-
-#[derive(Arbitrary, Debug)]
-struct Foreign {
-    kind: u8,
-    flags: u8,
-    tag: u8,
-    slot: u8,
-    generation: u8,
-    arg: u32,
-    body: Vec<u8>,
-    /// What the server does behind it.
-    act: u8,
-    micros: u16,
-}
+use ringway_fuzz::{Copied, Foreign, Line, callee, pools, settings};
 
 fuzz_target!(|frames: Vec<Foreign>| {
     let pools = pools();
@@ -39,37 +24,23 @@ fuzz_target!(|frames: Vec<Foreign>| {
         if broken {
             break;
         }
-        now = now + std::time::Duration::from_micros(foreign.micros.into());
-        let call = CallId::from_wire(u32::from(foreign.slot % 8) | u32::from(foreign.generation % 3) << 20);
-        // Mostly kinds that exist.
-        let kind = if foreign.kind < 0xF0 { 0x41 + foreign.kind % 9 } else { foreign.kind };
-        let head = Head {
-            tag: u16::from(foreign.tag % 4),
-            ..Head::new(kind, foreign.flags, call, foreign.arg % 100_000)
-        };
-        out.limit = usize::from(foreign.act >> 4);
+        now = now + foreign.pause();
+        let head = foreign.head();
+        out.limit = foreign.room();
         let body = Copied(&foreign.body);
-        let mut events = Vec::new();
-        let placed = (foreign.act & 8 != 0).then(|| callee.place(&head)).flatten();
-        let handled = match placed {
-            Some(mut buffer) => {
-                let room = buffer.spare_mut();
-                let len = room.len().min(foreign.body.len());
-                room[..len].copy_from_slice(&foreign.body[..len]);
-                buffer.filled(len);
-                callee.handle_placed(&mut out, head, buffer, now)
-            }
+        let handled = match foreign.placed(|head| callee.place(head)) {
+            Some(buffer) => callee.handle_placed(&mut out, head, buffer, now),
             None => callee.handle_frame(&mut out, body.frame(head), now),
         };
         match handled {
-            Ok(event) => events.extend(event.map(|event| note(&mut open, &event))),
+            Ok(event) => event.into_iter().for_each(|event| note(&mut open, &event)),
             Err(_) => broken = true,
         }
         callee.handle_timeout(&mut out, now);
         while let Some(event) = callee.poll_event() {
-            events.push(note(&mut open, &event));
+            note(&mut open, &event);
         }
-        act(&mut callee, &mut out, &mut open, foreign.act, now);
+        act(&mut callee, &mut out, &mut open, foreign.act(), now);
         callee.flush(&mut out);
         out.frames.clear();
         assert!(pools.budget().used() <= pools.budget().limit());
@@ -110,7 +81,7 @@ fn act(
     let Some(call) = open.first().copied() else {
         return;
     };
-    match act & 7 {
+    match act {
         0 => {
             if callee.reply(out, call, &[], &[1; 100][..], now).is_ok() {
                 open.retain(|it| *it != call);

@@ -4,25 +4,10 @@
 
 #![no_main]
 
-use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use ringway_buf::Instant;
 use ringway_call::{CallId, CallerEvent, Head, Open, kind};
-use ringway_fuzz::{Copied, Line, bindings, caller, pools, settings};
-
-#[derive(Arbitrary, Debug)]
-struct Foreign {
-    kind: u8,
-    flags: u8,
-    tag: u8,
-    slot: u8,
-    generation: u8,
-    arg: u32,
-    body: Vec<u8>,
-    /// What the client does behind it.
-    act: u8,
-    micros: u16,
-}
+use ringway_fuzz::{Copied, Foreign, Line, bindings, caller, pools, settings};
 
 fuzz_target!(|frames: Vec<Foreign>| {
     let pools = pools();
@@ -37,25 +22,13 @@ fuzz_target!(|frames: Vec<Foreign>| {
     caller.bind(&mut out, &bindings()).expect("within the limit");
     let mut open: Vec<CallId> = Vec::new();
     for foreign in frames {
-        now = now + std::time::Duration::from_micros(foreign.micros.into());
-        out.limit = usize::from(foreign.act >> 4);
+        now = now + foreign.pause();
+        out.limit = foreign.room();
         act(&mut caller, &mut out, &mut open, &foreign, now);
-        let call = CallId::from_wire(u32::from(foreign.slot % 8) | u32::from(foreign.generation % 3) << 20);
-        let kind = if foreign.kind < 0xF0 { 0x41 + foreign.kind % 9 } else { foreign.kind };
-        let head = Head {
-            tag: u16::from(foreign.tag % 4),
-            ..Head::new(kind, foreign.flags, call, foreign.arg % 100_000)
-        };
+        let head = foreign.head();
         let body = Copied(&foreign.body);
-        let placed = (foreign.act & 8 != 0).then(|| caller.place(&head)).flatten();
-        let handled = match placed {
-            Some(mut buffer) => {
-                let room = buffer.spare_mut();
-                let len = room.len().min(foreign.body.len());
-                room[..len].copy_from_slice(&foreign.body[..len]);
-                buffer.filled(len);
-                caller.handle_placed(&mut out, head, buffer, now)
-            }
+        let handled = match foreign.placed(|head| caller.place(head)) {
+            Some(buffer) => caller.handle_placed(&mut out, head, buffer, now),
             None => caller.handle_frame(&mut out, body.frame(head), now),
         };
         match handled {
@@ -100,7 +73,7 @@ fn act(
     let len = [10, 3000][usize::from(foreign.flags & 1)];
     let body = &[7; 3000][..len];
     let first = open.first().copied();
-    match (foreign.act & 7, first) {
+    match (foreign.act(), first) {
         (0..=2, _) => {
             let request = Open {
                 method: u32::from(foreign.slot % 4),

@@ -1,14 +1,16 @@
-//! What the targets of calls share: machines with tiny limits, and frames in memory.
+//! What the targets of calls share: machines with tiny limits, frames in memory, and frames of strangers.
 
 pub mod rudp;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
-use ringway_buf::{Pools, PoolsConfig, Slice};
+use arbitrary::Arbitrary;
+use ringway_buf::{Pools, PoolsConfig, RecvBuffer, Slice};
 use ringway_call::{
-    Binding, Blocked, CallConfig, Callee, Caller, Compressors, Frame, Head, Keep, Kind,
+    Binding, Blocked, CallConfig, CallId, Callee, Caller, Compressors, Frame, Head, Keep, Kind,
     MethodTable, Outlet, method_id, wire,
 };
 
@@ -80,6 +82,57 @@ impl Keep for Copied<'_> {
         lease.reset(0);
         lease.append(part.len()).expect("room").copy_from_slice(part);
         lease.freeze()
+    }
+}
+
+/// A frame of a stranger, and what this end does beside it.
+#[derive(Arbitrary, Debug)]
+pub struct Foreign {
+    kind: u8,
+    pub flags: u8,
+    pub tag: u8,
+    pub slot: u8,
+    generation: u8,
+    arg: u32,
+    pub body: Vec<u8>,
+    act: u8,
+    micros: u16,
+}
+
+impl Foreign {
+    /// Mostly of kinds that exist, and of few calls.
+    pub fn head(&self) -> Head {
+        let call = u32::from(self.slot % 8) | u32::from(self.generation % 3) << 20;
+        let kind = if self.kind < 0xF0 { 0x41 + self.kind % 9 } else { self.kind };
+        Head {
+            tag: u16::from(self.tag % 4),
+            ..Head::new(kind, self.flags, CallId::from_wire(call), self.arg % 100_000)
+        }
+    }
+
+    /// Time that passes before it.
+    pub fn pause(&self) -> Duration {
+        Duration::from_micros(self.micros.into())
+    }
+
+    /// What this end does, 0 to 7.
+    pub fn act(&self) -> u8 {
+        self.act & 7
+    }
+
+    /// Frames of this end that may wait meanwhile; 0: no limit.
+    pub fn room(&self) -> usize {
+        usize::from(self.act >> 4)
+    }
+
+    /// The body, received in the place that `place` gives for it, if it is to be.
+    pub fn placed(&self, place: impl FnOnce(&Head) -> Option<RecvBuffer>) -> Option<RecvBuffer> {
+        let mut buffer = (self.act & 8 != 0).then(|| place(&self.head())).flatten()?;
+        let room = buffer.spare_mut();
+        let len = room.len().min(self.body.len());
+        room[..len].copy_from_slice(&self.body[..len]);
+        buffer.filled(len);
+        Some(buffer)
     }
 }
 
