@@ -368,8 +368,7 @@ fn a_path_that_gets_narrow_is_found_out() {
 }
 
 #[test]
-fn a_peer_that_lives_and_does_not_acknowledge_costs_no_more_than_a_window_and_ends_with_the_drain()
-{
+fn a_peer_that_lives_and_does_not_acknowledge_costs_little_and_ends_with_the_drain() {
     let (mut server, mut client) = configs();
     for config in [&mut server, &mut client] {
         // No silence is too long here, so that nothing but the end that is asked for ends the session.
