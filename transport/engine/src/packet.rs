@@ -181,7 +181,33 @@ pub(crate) struct Endpoint {
     expired: u64,
 }
 
+/// What became of one occasion to send.
+#[derive(Clone, Copy, Debug, Default)]
+struct Transmitted {
+    /// There may be more to send at once.
+    more: bool,
+    lacks_memory: bool,
+}
+
 impl Endpoint {
+    /// Lets the machine send.
+    fn transmit<D: Driver>(&mut self, driver: &mut D, pools: &Pools, now: Instant) -> Transmitted {
+        let mut lender = Lender {
+            driver,
+            pools,
+            socket: self.socket,
+            is_connected: self.outgoing.is_some(),
+            in_driver: &mut self.in_driver,
+            lent: None,
+            marks: Marks::default(),
+            lacks_memory: false,
+        };
+        Transmitted {
+            more: self.machine.poll_transmit(&mut lender, now),
+            lacks_memory: lender.lacks_memory,
+        }
+    }
+
     pub(crate) fn owner(&self, session: SessionId) -> Option<ConnectionId> {
         match self.sessions.get(session.0.index() as usize) {
             Some(Some((known, owner))) if *known == session => Some(*owner),
@@ -617,19 +643,9 @@ impl Hub {
             for (session, _) in endpoint.sessions.iter().flatten() {
                 endpoint.machine.abort(*session, now);
             }
-            let mut lender = Lender {
-                driver,
-                pools: &self.pools,
-                socket: endpoint.socket,
-                is_connected: endpoint.outgoing.is_some(),
-                in_driver: &mut endpoint.in_driver,
-                lent: None,
-                marks: Marks::default(),
-                lacks_memory: false,
-            };
             for _ in 0..LAST_WORDS_MAX {
                 // What finds no memory, or no room in the driver, is left unsaid.
-                if !endpoint.machine.poll_transmit(&mut lender, now) {
+                if !endpoint.transmit(driver, &self.pools, now).more {
                     break;
                 }
             }
@@ -649,21 +665,9 @@ impl Hub {
         if endpoint.closing {
             return;
         }
-        let mut more = false;
-        let mut lacks_memory = false;
+        let mut sent = Transmitted::default();
         if endpoint.machine.wants_transmit() {
-            let mut lender = Lender {
-                driver,
-                pools: &self.pools,
-                socket: endpoint.socket,
-                is_connected: endpoint.outgoing.is_some(),
-                in_driver: &mut endpoint.in_driver,
-                lent: None,
-                marks: Marks::default(),
-                lacks_memory: false,
-            };
-            more = endpoint.machine.poll_transmit(&mut lender, now);
-            lacks_memory = lender.lacks_memory;
+            sent = endpoint.transmit(driver, &self.pools, now);
             let expired = endpoint.machine.expired();
             self.cells.add(
                 Counter::Expired,
@@ -671,7 +675,7 @@ impl Hub {
             );
         }
         let timer = endpoint.machine.poll_timeout();
-        let retry = lacks_memory.then(|| now + RETRY);
+        let retry = sent.lacks_memory.then(|| now + RETRY);
         let mut superseded = false;
         if let Some(at) = timer.into_iter().chain(retry).min()
             && at < endpoint.armed_at
@@ -692,7 +696,7 @@ impl Hub {
             endpoint.closing = true;
             self.actions
                 .push(Action::Close(endpoint.socket, Close::Graceful));
-        } else if more {
+        } else if sent.more {
             self.touch_endpoint(id);
         }
         if superseded {
