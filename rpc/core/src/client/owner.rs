@@ -73,8 +73,7 @@ impl Clients {
             end,
             ..options.open(method, now)
         };
-        self.open(cx, target, &open, body, now, || Waiter::Owner)
-            .map_err(|refused| NotTaken::new(self.status_of(target, method, &refused), &refused))
+        self.try_open(cx, target, &open, body, now, Waiter::Owner)
     }
 
     /// Makes a call that nobody answers. `Ok`: it is accepted for sending; whether it arrives is not known.
@@ -94,9 +93,24 @@ impl Clients {
             one_way: true,
             ..options.open(method, now)
         };
-        self.open(cx, target, &open, Some(request), now, || Waiter::Nobody)
+        self.try_open(cx, target, &open, Some(request), now, Waiter::Nobody)
             .map(|_no_key| ())
-            .map_err(|refused| NotTaken::new(self.status_of(target, method, &refused), &refused))
+    }
+
+    fn try_open<B: Body>(
+        &mut self,
+        cx: &mut Context<'_>,
+        target: Target,
+        open: &Open<'_>,
+        body: Option<B>,
+        now: Instant,
+        waiter: Waiter,
+    ) -> Result<CallKey, NotTaken> {
+        self.open(cx, target, open, body, now, || waiter)
+            .map_err(|refused| {
+                let status = self.status_of(target, open.method, &refused);
+                NotTaken::new(status, &refused)
+            })
     }
 
     /// Sends a message of a client's stream if there is room now; `Ok(false)` if not,
