@@ -206,14 +206,16 @@ int32_t rw_last_error(char *to, size_t cap, size_t *len);
  * started; RW_E_LIMIT: 256 engines live. */
 int32_t rw_engine_create(const rw_engine_config *config, rw_engine *engine);
 /* Closes all connections at once and frees everything, leases included: their bytes must not be read any more. Waits at
- * most 2 s for operations that the kernel still holds. An open claim is aborted. */
+ * most 2 s for operations that the kernel still holds. An open claim is aborted. An engine whose thread ended before can't
+ * be destroyed any more: it stays until the process ends. */
 int32_t rw_engine_destroy(rw_engine engine);
 /* Asks every peer to finish, accepts nothing new; connections close when both sides are done. Poll on meanwhile. */
 int32_t rw_engine_drain(rw_engine engine);
 /* Listens for messages on tcp://, unix://, udp:// or rudp://. Host names are resolved here, which may block.
- * Connections come as RW_EV_OPENED. On udp:// the events' connection is the socket itself. */
+ * Connections come as RW_EV_OPENED. On udp:// the events' connection is the socket itself, which only receives: who sent
+ * is not told, and sending on it answers RW_E_INVALID; sockets of rw_connect send. */
 int32_t rw_listen(rw_engine engine, const char *address, size_t len, rw_listener *listener);
-/* Listens for calls of the services that were added before. Calls come as RW_EV_REQUEST. */
+/* Listens for calls of the services that were added before. Calls come as RW_EV_REQUEST. RW_E_REFUSED: on udp://. */
 int32_t rw_serve(rw_engine engine, const char *address, size_t len, rw_listener *listener);
 /* Closes a listener; what it accepted lives on. 64 can be open, and 4,096 be opened within a minute. */
 int32_t rw_unlisten(rw_engine engine, rw_listener listener);

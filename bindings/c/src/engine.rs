@@ -44,6 +44,11 @@ fn listen(core: &mut Core, address: &str, plain: bool) -> Result<u64, Fail> {
         return Err(full());
     }
     let listener = engine.listen(address)?;
+    if !plain && listener.datagram_socket().is_some() {
+        engine.unlisten(listener);
+        let text = "calls need connections, which udp:// has not; take rudp://";
+        return Err(Fail::new(Rw::E_REFUSED, text));
+    }
     let id = front.add_listener(listener, plain).ok_or_else(full)?;
     if let (true, Some(socket)) = (plain, listener.datagram_socket()) {
         front.mark_plain(socket);

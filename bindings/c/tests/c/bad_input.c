@@ -217,6 +217,7 @@ int main(void)
     rw_engine engine, other;
     rw_listener listener;
     rw_connection client, server, foreign;
+    rw_channel channel;
     rw_event event, message;
     rw_buf room, written;
     rw_timer timer;
@@ -254,6 +255,11 @@ int main(void)
     no_pointers(engine);
     GIVES(RW_E_INVALID, rw_listen(engine, "\xff\xfe", 2, &listener));
     GIVES(RW_E_ADDRESS, rw_listen(engine, "nowhere", 7, &listener));
+    GIVES(RW_E_ADDRESS, rw_channel_open(engine, "nowhere", 7, &channel));
+    /* Calls need what datagrams have not. */
+    GIVES(RW_E_REFUSED, rw_serve(engine, "udp://127.0.0.1:0", 17, &listener));
+    /* Without TLS settings there is no QUIC. */
+    GIVES(RW_E_STATE, rw_listen(engine, "quic://127.0.0.1:0", 18, &listener));
     memset(&method, 0, sizeof method);
     GIVES(RW_E_INVALID, rw_service_add(engine, "a.B", 3, &method, 1, &number));
 
@@ -280,7 +286,8 @@ int main(void)
 
     /* An id of one engine means nothing to another one. */
     GIVES(RW_OK, rw_connect(other, bound, len, &foreign));
-    GIVES(RW_E_STALE, rw_send(other, client, "x", 1));
+    stale(other, client);
+    stale(other, listener);
     GIVES(RW_E_STALE, rw_send(engine, foreign, "x", 1));
 
     /* A claim excludes all else, but for leases. */
@@ -298,9 +305,10 @@ int main(void)
     message = next(engine, RW_EV_MESSAGE);
     HOLDS(message.id == server && message.len == 8 && memcmp(message.data, "claimed!", 8) == 0);
 
+    stale(other, message.lease);
+
     /* Leases end once. What was sent or received is not written any more. */
     GIVES(RW_E_STATE, rw_lease_truncate(engine, message.lease, 1));
-    GIVES(RW_E_STALE, rw_release(other, message.lease));
     GIVES(RW_OK, rw_release(engine, message.lease));
     GIVES(RW_E_STALE, rw_release(engine, message.lease));
     GIVES(RW_E_STALE, rw_send_lease(engine, client, message.lease));
@@ -321,7 +329,9 @@ int main(void)
     busy(engine, client);
     GIVES(RW_OK, rw_lease_data(engine, written.lease, &written));
     GIVES(RW_OK, rw_release(engine, written.lease));
+    GIVES(RW_OK, rw_lease_data(engine, message.lease, &written));
     GIVES(RW_OK, rw_abort(engine));
+    HOLDS(written.len == 5 && memcmp(written.data, "lease", 5) == 0);
     next(engine, RW_EV_TIMER);
 
     /* Timers and wakes. */

@@ -265,6 +265,30 @@ static void figures(void)
     GIVES(RW_OK, rw_engine_destroy(engine));
 }
 
+/* A bound datagram socket receives; it knows nobody to send to. */
+static void datagrams(void)
+{
+    static const char UDP[] = "udp://127.0.0.1:0";
+    rw_event event;
+    uint64_t bytes;
+    char bound[128];
+    size_t len;
+    GIVES(RW_OK, rw_engine_create(NULL, &engine));
+    GIVES(RW_OK, rw_listen(engine, UDP, strlen(UDP), &listener));
+    GIVES(RW_OK, rw_listener_address(engine, listener, bound, sizeof bound, &len));
+    GIVES(RW_OK, rw_connect(engine, bound, len, &client));
+    event = next(engine, RW_EV_OPENED);
+    HOLDS(event.id == client);
+    GIVES(RW_E_NOT_OPEN, rw_message_bytes_max(engine, client, &bytes));
+    GIVES(RW_OK, rw_send(engine, client, "datagram", 8));
+    event = next(engine, RW_EV_MESSAGE);
+    HOLDS(event.id != client && event.len == 8 && memcmp(event.data, "datagram", 8) == 0);
+    GIVES(RW_E_INVALID, rw_send(engine, event.id, "answer", 6));
+    GIVES(RW_E_INVALID, rw_send_lease(engine, event.id, event.lease));
+    GIVES(RW_OK, rw_release(engine, event.lease));
+    GIVES(RW_OK, rw_engine_destroy(engine));
+}
+
 /* Many timers come in the order of their times; one that was cancelled does not come. */
 static void timers(void)
 {
@@ -301,6 +325,7 @@ int main(void)
     closed();
     opened_late();
     figures();
+    datagrams();
     timers();
     return 0;
 }
