@@ -97,7 +97,8 @@ fn connection(
     let config = &shared.config;
     // Small answers are not held back; a socket that refuses the option works all the same.
     let _slower: io::Result<()> = stream.set_nodelay(true);
-    let io = TokioIo::new(Patient::new(stream, config.write_timeout));
+    let patient = Patient::new(stream, config.write_timeout, config.header_timeout);
+    let io = TokioIo::new(patient);
     let mut builder = auto::Builder::new(Here);
     builder
         .http1()
@@ -211,20 +212,36 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(kind.trim().to_ascii_lowercase())
 }
 
-/// A connection that is given up when its client takes nothing for too long.
+/// What HTTP/2 begins with. Until a connection differs from it hyper waits for it, without a limit of its own.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection that is given up when its client takes nothing for too long, or does not say what it speaks.
 struct Patient {
     stream: TcpStream,
     patience: Duration,
     /// Armed while a write waits.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// What of [`PREFACE`] may still come, and until when; `None`: it came, or something else did.
+    greeting: Option<(&'static [u8], Pin<Box<Sleep>>)>,
 }
 
 impl Patient {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
+    fn new(stream: TcpStream, patience: Duration, greeting: Duration) -> Self {
         Self {
             stream,
             patience,
             sleep: None,
+            greeting: Some((PREFACE, Box::pin(tokio::time::sleep(greeting)))),
+        }
+    }
+
+    /// Takes note of bytes that came.
+    fn heard(&mut self, bytes: &[u8]) {
+        if let Some((rest, _)) = &mut self.greeting {
+            match rest.strip_prefix(bytes) {
+                Some(more) if !more.is_empty() => *rest = more,
+                _ => self.greeting = None,
+            }
         }
     }
 
@@ -250,7 +267,19 @@ impl AsyncRead for Patient {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Some((_, late)) = &mut self.greeting else {
+            return read;
+        };
+        match read {
+            Poll::Pending if late.as_mut().poll(cx).is_ready() => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Poll::Ready(Ok(())) => self.heard(buf.filled().get(before..).unwrap_or_default()),
+            _ => {}
+        }
+        read
     }
 }
 

@@ -151,6 +151,16 @@ fn clients_that_say_too_little_are_cut_in_time() {
         .header_timeout(short)
         .body_timeout(short);
     let (running, _) = gateway(config);
+    // Nothing at all; the beginning of HTTP/2; a whole request, and then nothing.
+    assert_eq!(all(connect(&running)), "");
+    let mut stream = connect(&running);
+    stream.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
+    assert!(!all(stream).contains("200"));
+    let mut stream = connect(&running);
+    stream
+        .write_all(b"GET /v1/things/a HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    assert!(all(stream).contains("200 OK"));
     let mut stream = connect(&running);
     stream
         .write_all(b"GET /v1/things/a HTTP/1.1\r\nhost: a\r\nx-")
