@@ -39,8 +39,14 @@ pub(super) fn parse(text: &str, roots: &Roots) -> Result<ExecutableDocument, Str
         ));
     }
     let document = parse_query(text).map_err(|error| error.to_string())?;
+    let mut measure = Measure {
+        document: &document,
+        roots,
+        fragments: HashMap::new(),
+        open: 0,
+    };
     for (_, operation) in document.operations.iter() {
-        measure(&document, &operation.node, roots)?;
+        measure.operation(&operation.node)?;
     }
     Ok(document)
 }
@@ -95,44 +101,40 @@ struct Size {
     count: usize,
 }
 
+/// Measures all operations of a document.
 struct Measure<'a> {
     document: &'a ExecutableDocument,
     roots: &'a Roots,
-    /// `None`: it is being measured.
-    fragments: HashMap<(String, String), Option<Size>>,
+    fragments: HashMap<Place, Option<Size>>,
+    /// Fragments that are being measured: those that are `None`.
+    open: usize,
 }
 
-fn measure(
-    document: &ExecutableDocument,
-    operation: &OperationDefinition,
-    roots: &Roots,
-) -> Result<(), String> {
-    let mut measure = Measure {
-        document,
-        roots,
-        fragments: HashMap::new(),
-    };
-    let size = measure.set(&operation.selection_set.node, None, true)?;
-    if size.count > ROOTS_MAX {
-        return Err(format!(
-            "an operation has more than {ROOTS_MAX} fields at its root, under whatever names"
-        ));
-    }
-    if size.depth > DEPTH_MAX {
-        return Err(format!(
-            "more than {DEPTH_MAX} fields stand within each other"
-        ));
-    }
-    if size.cost > COST_MAX {
-        return Err(format!(
-            "an operation costs {}; {COST_MAX} is the most (a list counts {LIST} times)",
-            size.cost
-        ));
-    }
-    Ok(())
-}
+/// A fragment's name, the message that it stands in, and whether it stands at the root.
+type Place = (String, String, bool);
 
 impl Measure<'_> {
+    fn operation(&mut self, operation: &OperationDefinition) -> Result<(), String> {
+        let size = self.set(&operation.selection_set.node, None, true)?;
+        if size.count > ROOTS_MAX {
+            return Err(format!(
+                "an operation has more than {ROOTS_MAX} fields at its root, under whatever names"
+            ));
+        }
+        if size.depth > DEPTH_MAX {
+            return Err(format!(
+                "more than {DEPTH_MAX} fields stand within each other"
+            ));
+        }
+        if size.cost > COST_MAX {
+            return Err(format!(
+                "an operation costs {}; {COST_MAX} is the most (a list counts {LIST} times)",
+                size.cost
+            ));
+        }
+        Ok(())
+    }
+
     fn set(
         &mut self,
         set: &SelectionSet,
@@ -195,6 +197,7 @@ impl Measure<'_> {
         let key = (
             name.to_owned(),
             of.map(|it| it.full_name().to_owned()).unwrap_or_default(),
+            is_root,
         );
         match self.fragments.get(&key) {
             Some(Some(size)) => return Ok(*size),
@@ -202,21 +205,19 @@ impl Measure<'_> {
             None => {}
         }
         let document = self.document;
-        let Some((_, fragment)) = document
-            .fragments
-            .iter()
-            .find(|(known, _)| known.as_str() == name)
-        else {
+        let Some(fragment) = document.fragments.get(name) else {
             return Err(format!("there is no fragment `{name}`"));
         };
         self.fragments.insert(key.clone(), None);
+        self.open += 1;
         // A chain of fragments is as deep a recursion as brackets are.
-        if self.fragments.values().filter(|it| it.is_none()).count() > NESTING_MAX {
+        if self.open > NESTING_MAX {
             return Err(format!(
                 "more than {NESTING_MAX} fragments stand within each other"
             ));
         }
         let size = self.set(&fragment.node.selection_set.node, of, is_root)?;
+        self.open -= 1;
         self.fragments.insert(key, Some(size));
         Ok(size)
     }
@@ -278,5 +279,56 @@ mod tests {
         }
         bomb.push_str(" fragment f30 on T { a }");
         assert!(refused(&bomb).contains("costs"));
+    }
+
+    #[test]
+    fn a_chain_of_fragments_is_as_long_as_brackets_are_deep() {
+        let chain = |count: usize| {
+            let links: String = (0..count)
+                .map(|at| format!(" fragment f{at} on Q {{ ...f{} }}", at + 1))
+                .collect();
+            format!("{{ ...f0 }}{links} fragment f{count} on Q {{ a }}")
+        };
+        assert!(parse(&chain(NESTING_MAX - 1), &Roots::new()).is_ok());
+        assert!(refused(&chain(NESTING_MAX)).contains("fragments stand within"));
+    }
+
+    #[test]
+    fn operations_share_what_was_measured() {
+        // Each of a thousand operations names the same thousand fragments.
+        let names = (0..1000).map(|at| format!("...f{at} "));
+        let fragments = (0..1000).map(|at| format!("fragment f{at} on Q {{b}} "));
+        let operations = (0..1000).map(|at| format!("query q{at} {{ a {{ ...all }} }} "));
+        let text = format!(
+            "{}fragment all on Q {{ {}}} {}",
+            operations.collect::<String>(),
+            names.collect::<String>(),
+            fragments.collect::<String>(),
+        );
+        let document = parse_query(&text).unwrap();
+        let roots = Roots::new();
+        let mut measure = Measure {
+            document: &document,
+            roots: &roots,
+            fragments: HashMap::new(),
+            open: 0,
+        };
+        for (_, operation) in document.operations.iter() {
+            measure.operation(&operation.node).unwrap();
+        }
+        assert_eq!((measure.fragments.len(), measure.open), (1001, 0));
+    }
+
+    #[test]
+    fn a_fragment_at_the_root_is_measured_as_such() {
+        // Within a field that nobody knows its fields are no lists.
+        let pool = crate::schema::google();
+        let of = pool.get_message_by_name("google.rpc.BadRequest").unwrap();
+        let roots = Roots::from_iter([("bad".to_owned(), of)]);
+        let many: String = (0..1200)
+            .map(|at| format!("a{at}: fieldViolations {{ field }} "))
+            .collect();
+        let text = format!("{{ no {{ ...f }} ...f }} fragment f on Query {{ bad {{ {many} }} }}");
+        assert!(parse(&text, &roots).unwrap_err().contains("costs"));
     }
 }
