@@ -5,7 +5,6 @@ use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
-use core::time::Duration;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +16,7 @@ use ringway_rpc::{Code, Status};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::backend::{End, Source};
+use crate::gateway::Shared;
 
 /// A response that is cut because it can't be finished; its client sees a broken connection or a reset stream.
 #[derive(Debug)]
@@ -134,12 +134,56 @@ fn broken() -> Status {
     Status::of(Code::Cancelled, "the request's body broke off")
 }
 
+/// How many bytes of requests may be held that have not come as a whole yet.
+#[derive(Debug)]
+pub(crate) struct Budget(Rc<Cell<usize>>);
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Rc::new(Cell::new(bytes)))
+    }
+
+    /// A share of it, empty yet.
+    pub(crate) fn hold(&self) -> Held {
+        Held {
+            left: Rc::clone(&self.0),
+            bytes: 0,
+        }
+    }
+}
+
+/// What one request holds; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    left: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds this many bytes from now on.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED: there are not as many.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Status> {
+        let left = (self.left.get() + self.bytes).checked_sub(bytes);
+        let full = "too many bytes of requests are held; try again later";
+        let left = left.ok_or_else(|| Status::of(Code::ResourceExhausted, full).not_started())?;
+        self.left.set(left);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.left.set(self.left.get() + self.bytes);
+    }
+}
+
 /// The whole body of a request.
-pub(crate) async fn collect(
-    body: &mut Incoming,
-    bytes_max: usize,
-    timeout: Duration,
-) -> Result<Bytes, Refusal> {
+pub(crate) async fn collect(shared: &Shared, body: &mut Incoming) -> Result<Bytes, Refusal> {
+    let bytes_max = shared.config.message_bytes_max;
+    let mut held = shared.bodies.hold();
     let all = async {
         let (mut first, mut rest) = (None, BytesMut::new());
         let mut len = 0_usize;
@@ -148,6 +192,7 @@ pub(crate) async fn collect(
             if len > bytes_max {
                 return Err(Refusal::too_large(bytes_max));
             }
+            held.set(len)?;
             match (&first, rest.is_empty()) {
                 // What came in one piece is not copied.
                 (None, true) => first = Some(frame),
@@ -159,7 +204,7 @@ pub(crate) async fn collect(
         }
         Ok(first.unwrap_or_else(|| rest.freeze()))
     };
-    match tokio::time::timeout(timeout, all).await {
+    match tokio::time::timeout(shared.config.body_timeout, all).await {
         Ok(collected) => collected,
         Err(_late) => Err(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -21,6 +21,7 @@ pub struct JsonOptions {
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
     pub(crate) message_bytes_max: usize,
+    pub(crate) bodies_bytes_max: usize,
     pub(crate) connections_max: usize,
     pub(crate) streams_max: u32,
     pub(crate) header_bytes_max: u32,
@@ -45,6 +46,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             message_bytes_max: 4 << 20,
+            bodies_bytes_max: 256 << 20,
             connections_max: 1024,
             streams_max: 128,
             header_bytes_max: 16 << 10,
@@ -76,6 +78,14 @@ impl GatewayConfig {
     #[must_use]
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
         self.message_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of all requests together that have not come as a whole yet. Default 256 MiB; never less than one message
+    /// has. Requests beyond it are answered 429, or RESOURCE_EXHAUSTED.
+    #[must_use]
+    pub fn bodies_bytes_max(mut self, bytes: usize) -> Self {
+        self.bodies_bytes_max = bytes;
         self
     }
 

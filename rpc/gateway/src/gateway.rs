@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 
 use ringway_rpc::{Channel, Definitions, ServerBuilder};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::backend::{Backend, Local};
+use crate::body::Budget;
 use crate::config::GatewayConfig;
 use crate::error::GatewayError;
 use crate::graphql::{self, Graph};
@@ -48,8 +49,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) document: Option<Document>,
     pub(crate) graph: Option<Graph>,
-    /// Places for WebSockets, which are no HTTP connections any more.
-    pub(crate) sockets: Arc<Semaphore>,
+    /// Room for requests that are still coming.
+    pub(crate) bodies: Budget,
     pub(crate) config: GatewayConfig,
 }
 
@@ -138,7 +139,7 @@ impl Gateway {
             let routes = Routes::new(&schema)?;
             let document = config.docs.then(|| Document::new(&schema, &config.json));
             let graph = if config.graphql {
-                Some(Graph::new(&schema)?)
+                Some(Graph::new(&schema, config.connections_max)?)
             } else {
                 None
             };
@@ -154,7 +155,7 @@ impl Gateway {
                 routes,
                 document,
                 graph,
-                sockets: Arc::new(Semaphore::new(config.connections_max)),
+                bodies: Budget::new(config.bodies_bytes_max.max(config.message_bytes_max)),
                 config,
             });
             if let Some(work) = work {

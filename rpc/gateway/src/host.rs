@@ -80,7 +80,16 @@ pub(crate) async fn serve(shared: &Rc<Shared>, listener: TcpListener, stop: &Not
         }
     }
     drop(listener);
-    let drained = tokio::time::timeout(config.drain_timeout, graceful.shutdown());
+    let drained = async {
+        if let Some(graph) = &shared.graph {
+            graph.stop();
+        }
+        graceful.shutdown().await;
+        if let Some(graph) = &shared.graph {
+            graph.stopped().await;
+        }
+    };
+    let drained = tokio::time::timeout(config.drain_timeout, drained);
     if drained.await.is_err() {
         tracing::warn!("connections were cut: their calls took too long to end");
     }

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::body::Body;
-use crate::error::SchemaError;
+use crate::error::GatewayError;
 use crate::gateway::Shared;
 use crate::schema::Schema;
 
@@ -19,10 +19,21 @@ pub(crate) enum Graph {}
 pub(crate) enum Work {}
 
 impl Graph {
-    pub(crate) fn new(_schema: &Schema) -> Result<(Self, Work), SchemaError> {
-        Err(SchemaError::Descriptors(
-            "this program was built without the cargo feature `graphql`".to_owned(),
-        ))
+    pub(crate) fn new(_schema: &Schema, _sockets: usize) -> Result<(Self, Work), GatewayError> {
+        Err(GatewayError::Setting {
+            field: "graphql",
+            wanted: "off: this program was built without the cargo feature `graphql`",
+        })
+    }
+
+    /// Nothing to do.
+    pub(crate) fn stop(&self) {
+        match *self {}
+    }
+
+    /// Nothing to do.
+    pub(crate) async fn stopped(&self) {
+        match *self {}
     }
 }
 

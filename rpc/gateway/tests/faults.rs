@@ -277,6 +277,46 @@ fn connections_beyond_the_limit_wait() {
 }
 
 #[test]
+fn requests_that_are_still_coming_share_their_memory() {
+    let config = GatewayConfig::default()
+        .message_bytes_max(1024)
+        .bodies_bytes_max(1024);
+    let (running, _) = gateway(config);
+    let body = format!("{{\"name\":\"{}\"}}", "n".repeat(800));
+    let (begin, rest) = body.split_at(700);
+    let mut slow = connect(&running);
+    let head = format!(
+        "POST /v1/things HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.write_all(begin.as_bytes()).unwrap();
+    // As soon as those bytes are held there is no room for as many others, in whatever dress they come.
+    let rest_of = || ask(&running, "POST", "/v1/things", Some(&body));
+    while rest_of().status == 200 {
+        std::thread::yield_now();
+    }
+    assert_eq!(rest_of().status, 429);
+    let mut lines = request("POST", "/v1/gather", Some(&body));
+    lines
+        .headers_mut()
+        .insert("content-type", "application/x-ndjson".parse().unwrap());
+    assert_eq!(send(&running, lines).status, 429);
+    let mut message = vec![0, 0, 0, 3, 0x20];
+    message.resize(805, 0);
+    let grpc = http::Request::builder()
+        .method("POST")
+        .uri("http://gateway.test/test.Mirror/Plain")
+        .header("content-type", "application/grpc")
+        .body(http_body_util::Full::new(message.into()))
+        .unwrap();
+    assert_eq!(send(&running, grpc).grpc_status(), "8");
+    slow.write_all(rest.as_bytes()).unwrap();
+    assert!(all(slow).starts_with("HTTP/1.1 200"));
+    assert_eq!(rest_of().status, 200);
+}
+
+#[test]
 fn headers_beyond_the_limit_are_refused() {
     let (running, _) = gateway(GatewayConfig::default());
     let mut long = request("GET", "/v1/things/a", None);

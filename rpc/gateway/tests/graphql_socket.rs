@@ -171,6 +171,20 @@ fn broken_rules_end_the_socket_with_their_codes() {
 }
 
 #[test]
+fn a_gateway_that_stops_says_so() {
+    let (running, mirror) = support::gateway(GatewayConfig::default().graphql(true));
+    run(async {
+        let mut client = Client::ready(&running).await;
+        client.subscribe("a", "{ mirrorNever { name } }").await;
+        until(|| *mirror.begun.lock().unwrap() == 1).await;
+        let stopped = tokio::task::spawn_blocking(move || running.stop());
+        assert_eq!(client.code().await, 1001);
+        stopped.await.unwrap();
+        assert_eq!(*mirror.gone.lock().unwrap(), 1);
+    });
+}
+
+#[test]
 fn operations_of_one_socket_are_bounded() {
     let (running, mirror) = support::gateway(GatewayConfig::default().graphql(true));
     run(async {

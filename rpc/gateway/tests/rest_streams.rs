@@ -112,6 +112,15 @@ fn requests_stream_as_lines_or_as_an_array() {
         ask(&running, "POST", "/v1/gather", Some("[]")).json(),
         json!({})
     );
+    for wrong in ["[1]", "[{}, 1]", "[{}", "[{} {}]", "[{\"nothing\": 1}]"] {
+        let came = ask(&running, "POST", "/v1/gather", Some(wrong));
+        assert_eq!(came.status, 400, "{wrong}");
+    }
+    let many = format!("[{}{{\"name\":\"last\"}}]", "{},".repeat(100_000));
+    assert_eq!(
+        ask(&running, "POST", "/v1/gather", Some(&many)).json(),
+        json!({"name": "last"})
+    );
     let mut torn = support::request("POST", "/v1/gather", Some("{\"name\":\"a\"}\n{"));
     torn.headers_mut()
         .insert("content-type", "application/x-ndjson".parse().unwrap());

@@ -99,7 +99,7 @@ pub(super) async fn handle(
     request: HttpRequest<Incoming>,
 ) -> Response<Body> {
     if socket::is_wanted(request.headers()) {
-        return socket::accept(shared, request);
+        return socket::accept(shared, graph, request);
     }
     let Some(form) = Form::of(request.headers()) else {
         return write(
@@ -219,8 +219,7 @@ async fn run(
                 let text = "the body has to be JSON; say `content-type: application/json`";
                 return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
             }
-            let config = &shared.config;
-            let raw = collect(&mut body, config.message_bytes_max, config.body_timeout).await?;
+            let raw = collect(shared, &mut body).await?;
             of_body(&raw)?
         }
         _ => {

@@ -14,13 +14,15 @@ mod socket;
 mod types;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ::http::{Request, Response};
 use async_graphql::dynamic::Schema as Executable;
 use hyper::body::Incoming;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::body::Body;
-use crate::error::SchemaError;
+use crate::error::GatewayError;
 use crate::gateway::Shared;
 use crate::schema::Schema;
 
@@ -31,6 +33,11 @@ use calls::Jobs;
 pub(crate) struct Graph {
     executable: Executable,
     roots: types::Roots,
+    /// Places for WebSockets, which are no HTTP connections any more.
+    sockets: Arc<Semaphore>,
+    sockets_max: usize,
+    /// Wakes them when the gateway stops.
+    stopping: Notify,
 }
 
 /// What a graph needs to be served: the other end of its queue.
@@ -38,10 +45,29 @@ pub(crate) struct Graph {
 pub(crate) struct Work(Jobs);
 
 impl Graph {
-    pub(crate) fn new(schema: &Schema) -> Result<(Self, Work), SchemaError> {
+    pub(crate) fn new(schema: &Schema, sockets_max: usize) -> Result<(Self, Work), GatewayError> {
         let (calls, jobs) = calls::queue();
         let (executable, roots) = types::build(schema, &calls)?;
-        Ok((Self { executable, roots }, Work(jobs)))
+        let graph = Self {
+            executable,
+            roots,
+            sockets: Arc::new(Semaphore::new(sockets_max)),
+            sockets_max,
+            stopping: Notify::new(),
+        };
+        Ok((graph, Work(jobs)))
+    }
+
+    /// Closes all WebSockets.
+    pub(crate) fn stop(&self) {
+        self.stopping.notify_waiters();
+    }
+
+    /// Waits until the clients of all WebSockets were told so.
+    pub(crate) async fn stopped(&self) {
+        let all = u32::try_from(self.sockets_max).unwrap_or(u32::MAX);
+        // Nobody closes the semaphore.
+        let _all = self.sockets.acquire_many(all).await;
     }
 }
 

@@ -7,6 +7,7 @@ use core::future::Future as _;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ::http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -22,6 +23,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
+use super::Graph;
 use super::calls::Common;
 use super::http::{Asked, error, prepare, shown};
 use crate::body::Body;
@@ -43,7 +45,11 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 }
 
 /// Accepts, and goes on with the conversation in a task of its own.
-pub(super) fn accept(shared: &Rc<Shared>, mut request: HttpRequest<Incoming>) -> Response<Body> {
+pub(super) fn accept(
+    shared: &Rc<Shared>,
+    graph: &Graph,
+    mut request: HttpRequest<Incoming>,
+) -> Response<Body> {
     let refused = |http: StatusCode, text: &'static str| {
         let mut response = Response::new(Body::of(text));
         *response.status_mut() = http;
@@ -76,7 +82,7 @@ pub(super) fn accept(shared: &Rc<Shared>, mut request: HttpRequest<Incoming>) ->
         },
         Err(_status) => return refused(StatusCode::BAD_REQUEST, "a header is malformed\n"),
     };
-    let Some(place) = shared.sockets.clone().try_acquire_owned().ok() else {
+    let Ok(place) = Arc::clone(&graph.sockets).try_acquire_owned() else {
         return refused(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many sockets are open\n",
@@ -133,13 +139,23 @@ enum Event {
     /// Of the operation at this place; `None`: it is over.
     Answered(usize, Option<Answer>),
     Late,
+    /// The gateway stops.
+    Stopping,
 }
 
 impl Conversation {
     async fn run(mut self, mut socket: Socket) {
-        let mut patience = pin!(tokio::time::sleep(self.shared.config.header_timeout));
+        let shared = Rc::clone(&self.shared);
+        let Some(graph) = &shared.graph else {
+            return;
+        };
+        let mut stopping = pin!(graph.stopping.notified());
+        let mut patience = pin!(tokio::time::sleep(shared.config.header_timeout));
         loop {
             let event = core::future::poll_fn(|cx| {
+                if stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stopping);
+                }
                 if !self.is_acknowledged && patience.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Late);
                 }
@@ -147,6 +163,7 @@ impl Conversation {
             });
             let told = match event.await {
                 Event::Late => Err(Close(4408, "Connection initialisation timeout".to_owned())),
+                Event::Stopping => Err(Close(1001, "The gateway stops".to_owned())),
                 // Letting go of the operations cancels their calls.
                 Event::Said(None | Some(Message::Close(_))) => return,
                 Event::Said(Some(Message::Text(text))) => self.said(&text),

@@ -26,6 +26,11 @@ impl Decoder {
         }
     }
 
+    /// Bytes that are no whole message yet, or were not asked for.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     pub(super) fn push(&mut self, data: Bytes) {
         if self.kept.is_empty() {
             // Without a copy where nobody else holds it.

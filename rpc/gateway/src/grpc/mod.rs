@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use ringway_rpc::{Code, Kind, Status};
 
 use crate::backend::{End, Options, Sink, Source};
-use crate::body::{Answers, Body, next_data};
+use crate::body::{Answers, Body, Held, next_data};
 use crate::gateway::Shared;
 use crate::host::media_type;
 use crate::{metadata, timeout};
@@ -79,6 +79,7 @@ async fn call(
     let bytes_max = shared.config.message_bytes_max;
     let decoder = Decoder::new(bytes_max, is_packed);
     let inflow = Inflow {
+        held: shared.bodies.hold(),
         body,
         decoder,
         text: dress.is_text.then(Base64::default),
@@ -143,6 +144,7 @@ fn described(shared: &Rc<Shared>, mut inflow: Inflow) -> Answers {
 
 /// The messages of a request.
 struct Inflow {
+    held: Held,
     body: Incoming,
     decoder: Decoder,
     text: Option<Base64>,
@@ -156,6 +158,9 @@ impl Inflow {
                 return Ok(Some(message));
             }
             let Some(data) = next_data(&mut self.body).await? else {
+                if let Some(text) = &self.text {
+                    text.finish()?;
+                }
                 self.decoder.finish()?;
                 return Ok(None);
             };
@@ -163,6 +168,7 @@ impl Inflow {
                 None => self.decoder.push(data),
                 Some(text) => self.decoder.push(text.decode(&data)?),
             }
+            self.held.set(self.decoder.len())?;
         }
     }
 
@@ -170,6 +176,8 @@ impl Inflow {
     async fn only(mut self) -> Result<Bytes, Status> {
         let missing = || Status::of(Code::Internal, "the request has no message");
         let message = self.next().await?.ok_or_else(missing)?;
+        // It waits for the end of the request, unpacked.
+        self.held.set(message.len())?;
         match self.next().await? {
             None => Ok(message),
             Some(_) => Err(Status::of(
@@ -191,11 +199,21 @@ impl Inflow {
     }
 }
 
-/// Base64 that comes in pieces, each of them padded or not.
+/// Base64 that comes in pieces, each of them padded.
 #[derive(Default)]
 struct Base64(Vec<u8>);
 
 impl Base64 {
+    fn finish(&self) -> Result<(), Status> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(Status::of(
+            Code::Internal,
+            "the body ends within its base64",
+        ))
+    }
+
     fn decode(&mut self, data: &[u8]) -> Result<Bytes, Status> {
         self.0
             .extend(data.iter().filter(|it| !it.is_ascii_whitespace()));

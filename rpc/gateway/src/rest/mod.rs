@@ -248,7 +248,7 @@ async fn call(shared: &Rc<Shared>, request: Request<Incoming>) -> Result<Respons
     let mut answers = if method.kind.client_streams() {
         stream::open(asked, &options, body).await?
     } else {
-        let raw = collect(&mut body, config.message_bytes_max, config.body_timeout).await?;
+        let raw = collect(shared, &mut body).await?;
         let raw = pack::unpack(&asked.headers, raw, config.message_bytes_max)?;
         let message = request::message(&asked, &raw)?;
         let (_sink, source) = shared.backend.open(method, &options, Some(&message), true);
