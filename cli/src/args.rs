@@ -1,5 +1,6 @@
 //! What may be written behind `ringway`.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -89,8 +90,8 @@ pub(crate) struct Serve {
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) example: Option<Example>,
     /// Offer the example to clients of gRPC, REST and GraphQL too, on this address
-    #[arg(long, value_name = "HOST:PORT", requires = "example")]
-    pub(crate) gateway: Option<std::net::SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", requires = "example", value_parser = host_and_port)]
+    pub(crate) gateway: Option<SocketAddr>,
     /// Certificates of quic://
     #[command(flatten)]
     pub(crate) tls: Tls,
@@ -121,9 +122,15 @@ pub(crate) struct Gateway {
     /// The server that is called
     #[arg(long, value_name = "ADDRESS", value_parser = Address::resolve)]
     pub(crate) backend: Address,
+    /// Certificates of a backend on quic://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// Which driver calls the backend; without it io_uring where it works, else epoll
+    #[arg(long, value_enum)]
+    pub(crate) driver: Option<Driver>,
     /// Where to listen for HTTP
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) listen: std::net::SocketAddr,
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub(crate) listen: SocketAddr,
     /// Definitions: a .proto file
     #[arg(long, value_name = "PATH", conflicts_with_all = ["descriptors", "reflection"])]
     pub(crate) proto: Option<PathBuf>,
@@ -316,6 +323,15 @@ fn mtu(text: &str) -> Result<u32, String> {
     }
     text.parse()
         .map_err(|error| format!("{error}; write a number of bytes, or loopback"))
+}
+
+/// An address of HTTP, whose host may be a name.
+fn host_and_port(text: &str) -> Result<SocketAddr, String> {
+    let fix = "write it as 127.0.0.1:8080, [::1]:8080 or localhost:8080";
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{error}; {fix}"))?;
+    found.next().ok_or_else(|| fix.to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -6,10 +6,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 pub(crate) use ringway::gateway::Running;
-use ringway::gateway::{Gateway, GatewayConfig, JsonOptions, Schema, SchemaError};
+use ringway::gateway::{Gateway, GatewayConfig, JsonOptions, Schema};
 use ringway::rpc::Channel;
 
-use crate::calls::Services;
+use crate::calls::{Services, channel};
 use crate::failure::Failure;
 use crate::{args, output, signals};
 
@@ -21,8 +21,7 @@ pub(crate) fn run(arguments: &args::Gateway) -> Result<(), Failure> {
         // Fails only when the other end, below, is gone with the whole command.
         let _gone: Result<(), _> = stop.send(());
     })?;
-    let channel = Channel::connect(&arguments.backend.to_string());
-    let channel = channel.map_err(|status| Failure::Connection(status.message.into_owned()))?;
+    let channel = channel(&arguments.backend, arguments.driver, &arguments.tls)?;
     let schema = schema(arguments, &channel)?;
     let json = JsonOptions {
         defaults: arguments.json_defaults,
@@ -50,22 +49,31 @@ pub(crate) fn run(arguments: &args::Gateway) -> Result<(), Failure> {
 }
 
 fn schema(arguments: &args::Gateway, channel: &Channel) -> Result<Schema, Failure> {
-    let wrong = |error: SchemaError| match error {
-        SchemaError::Reflection(_) => {
-            Failure::Connection(format!("{}: {error}", arguments.backend))
+    let about = |whom: &str, error: &dyn std::fmt::Display| {
+        let text = error.to_string();
+        if text.contains(whom) {
+            text
+        } else {
+            format!("{whom}: {text}")
         }
-        error => Failure::Usage(error.to_string()),
     };
     if let Some(proto) = &arguments.proto {
         let folders: Vec<&Path> = arguments.includes.iter().map(|it| &**it).collect();
-        return Schema::from_proto(proto, &folders).map_err(wrong);
+        let schema = Schema::from_proto(proto, &folders);
+        let whom = proto.display().to_string();
+        return schema.map_err(|error| Failure::Usage(about(&whom, &error)));
     }
     if let Some(path) = &arguments.descriptors {
-        let set = std::fs::read(path).map_err(Failure::system("read the descriptors"))?;
-        return Schema::from_descriptors(&set).map_err(wrong);
+        let wrong = |error: &dyn std::fmt::Display| {
+            Failure::Usage(about(&path.display().to_string(), error))
+        };
+        let set = std::fs::read(path).map_err(|error| wrong(&error))?;
+        return Schema::from_descriptors(&set).map_err(|error| wrong(&error));
     }
     let timeout = Duration::from_secs_f64(arguments.timeout);
-    Schema::from_server(channel, timeout).map_err(wrong)
+    let schema = Schema::from_server(channel, timeout);
+    let whom = arguments.backend.to_string();
+    schema.map_err(|error| Failure::Connection(about(&whom, &error)))
 }
 
 /// A gateway to an example that is served here: its services live in the gateway's thread and share their state

@@ -117,30 +117,123 @@ fn a_server_elsewhere_is_offered_by_reflection_or_by_its_proto_file() {
     }
 }
 
+/// What a gateway complains about that does not come up.
+fn complaint(code: i32, arguments: &[&str]) -> String {
+    let ended = ringway(&[&["gateway", "--listen", "localhost:0"], arguments].concat());
+    let told = stderr(&ended);
+    assert_eq!(ended.status.code(), Some(code), "{told}");
+    told
+}
+
 #[test]
-fn what_can_t_be_served_is_told_with_its_reason() {
-    let gateway = |more: &[&str]| {
-        let listen = [
-            "gateway",
-            "--listen",
-            "127.0.0.1:0",
+fn a_backend_that_is_none_is_told_with_the_reason() {
+    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let foreign = format!("tcp://{}", http.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in http.incoming() {
+            // Whoever connects may be gone already.
+            let _gone = stream
+                .unwrap()
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let messages = Server::start(&["tcp://127.0.0.1:0"], &["--idle", "park"]);
+    for (backend, code, reason) in [
+        ("tcp://127.0.0.1:1", 1, "Connection refused"),
+        (&*foreign, 1, "speaks another protocol"),
+        (&*messages.addresses[0], 1, "messages, not calls"),
+        ("udp://127.0.0.1:1", 2, "plain datagrams"),
+        ("quic://127.0.0.1:1", 2, "--ca"),
+    ] {
+        let told = complaint(code, &["--backend", backend, "--timeout", "0.1"]);
+        assert!(told.contains(reason), "{told}");
+        assert!(code == 2 || told.matches(backend).count() >= 1, "{told}");
+    }
+}
+
+#[test]
+fn what_can_t_be_served_is_told_with_its_place() {
+    let folder = std::env::temp_dir().join(format!("ringway-gateway-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let wrong = write(
+        "wrong.proto",
+        "syntax = \"proto3\";\nmessage A { foo bar = 1; }",
+    );
+    let empty = write("empty.proto", "syntax = \"proto3\";");
+    let alone = write(
+        "alone.proto",
+        "syntax = \"proto3\";\nimport \"other.proto\";",
+    );
+    let here = folder.display().to_string();
+    for (kind, path, reason) in [
+        (
+            "--proto",
+            "/no/such.proto",
+            "such.proto: there is no such file".to_owned(),
+        ),
+        ("--proto", &*here, "is a folder".to_owned()),
+        ("--proto", &*wrong, format!("{wrong}:2:13: name 'foo'")),
+        (
+            "--proto",
+            &*empty,
+            format!("{empty}: the definitions hold no service"),
+        ),
+        (
+            "--proto",
+            &*alone,
+            format!("{alone}:2:1: import 'other.proto' not found; looked in {here}"),
+        ),
+        (
+            "--descriptors",
+            "/no/such.bin",
+            "such.bin: No such file".to_owned(),
+        ),
+        ("--descriptors", &*wrong, "`FileDescriptorSet`".to_owned()),
+    ] {
+        let told = complaint(2, &["--backend", "tcp://127.0.0.1:1", kind, path]);
+        assert!(
+            told.contains(&reason) && told.matches(path).count() == 1,
+            "{told}"
+        );
+    }
+    let told = complaint(
+        2,
+        &[
             "--backend",
             "tcp://127.0.0.1:1",
-        ];
-        ringway(&[&listen, more].concat())
-    };
-    let gone = gateway(&["--timeout", "0.1"]);
-    assert_eq!(gone.status.code(), Some(1), "{}", stderr(&gone));
-    assert!(
-        stderr(&gone).contains("descriptor set instead"),
-        "{}",
-        stderr(&gone)
+            "--proto",
+            &wrong,
+            "--include",
+            "/no",
+        ],
     );
-    let missing = gateway(&["--proto", "/no/such.proto"]);
-    assert_eq!(missing.status.code(), Some(2), "{}", stderr(&missing));
+    assert!(told.contains("looked in /no"), "{told}");
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let proto = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/services/proto/kv.proto"
+    );
+    let rest = ["--backend", "tcp://127.0.0.1:1", "--proto", proto];
+    let origin = complaint(1, &[&rest[..], &["--origin", "app.example"]].concat());
+    assert!(origin.contains("https://app.example"), "{origin}");
+    let ended = ringway(&[&["gateway", "--listen", &taken], &rest[..]].concat());
     assert!(
-        stderr(&missing).contains("such.proto"),
+        stderr(&ended).contains("choose another port"),
         "{}",
-        stderr(&missing)
+        stderr(&ended)
+    );
+    let ended = ringway(&[&["gateway", "--listen", "8080"], &rest[..]].concat());
+    assert!(
+        stderr(&ended).contains("localhost:8080"),
+        "{}",
+        stderr(&ended)
     );
 }

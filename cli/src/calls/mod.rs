@@ -27,4 +27,6 @@ pub(crate) use details::details;
 pub(crate) use examples::Services;
 pub(crate) use health::run as health;
 pub(crate) use load::run as load;
+#[cfg(feature = "gateway")]
+pub(crate) use remote::channel;
 pub(crate) use top::run as top;

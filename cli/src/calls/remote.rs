@@ -12,7 +12,7 @@ use super::args::Reach;
 use super::lz4;
 use crate::bench::plan::Driver;
 use crate::failure::Failure;
-use crate::tls;
+use crate::{args, tls};
 
 /// A call whose messages are bytes.
 pub(crate) type Stream = (Outgoing<Raw, [u8]>, Incoming<Raw, Vec<u8>>);
@@ -28,22 +28,8 @@ pub(crate) struct Remote {
 impl Remote {
     /// Starts connecting; calls tell whether it worked.
     pub(crate) fn new(address: &Address, reach: &Reach) -> Result<Self, Failure> {
-        if matches!(address, Address::Udp(_)) {
-            let text = format!(
-                "{address} carries plain datagrams; calls need tcp://, unix://, rudp:// or quic://"
-            );
-            return Err(Failure::Usage(text));
-        }
-        let choice = reach.driver.map_or(DriverChoice::Auto, Driver::required);
-        let quic = tls::connecting(&reach.tls, address)?;
-        let engine = ClientEngine::start_with(
-            move || tls::with(Config::default().driver(choice), quic),
-            || Clients::new(CallConfig::default(), lz4::compressors()),
-        );
-        let opened = engine.and_then(|engine| engine.channel(&address.to_string()));
-        let channel = opened.map_err(|status| Failure::Connection(status.message.into_owned()))?;
         Ok(Self {
-            channel,
+            channel: channel(address, reach.driver, &reach.tls)?,
             address: address.clone(),
             wait_for_ready: reach.wait_for_ready,
         })
@@ -98,6 +84,28 @@ impl Remote {
             .map_err(|status| Failure::call(name, status))?;
         R::decode(answer.bytes()).map_err(|error| undecodable(name, &error))
     }
+}
+
+/// Starts connecting to a server of calls.
+pub(crate) fn channel(
+    address: &Address,
+    driver: Option<Driver>,
+    trust: &args::Tls,
+) -> Result<Channel, Failure> {
+    if matches!(address, Address::Udp(_)) {
+        let text = format!(
+            "{address} carries plain datagrams; calls need tcp://, unix://, rudp:// or quic://"
+        );
+        return Err(Failure::Usage(text));
+    }
+    let choice = driver.map_or(DriverChoice::Auto, Driver::required);
+    let quic = tls::connecting(trust, address)?;
+    let engine = ClientEngine::start_with(
+        move || tls::with(Config::default().driver(choice), quic),
+        || Clients::new(CallConfig::default(), lz4::compressors()),
+    );
+    let opened = engine.and_then(|engine| engine.channel(&address.to_string()));
+    opened.map_err(|status| Failure::Connection(status.message.into_owned()))
 }
 
 /// Number of the protobuf codec.

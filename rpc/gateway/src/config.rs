@@ -214,6 +214,16 @@ impl GatewayConfig {
             ("body_timeout", self.body_timeout),
             ("write_timeout", self.write_timeout),
         ];
+        let is_origin = |it: &String| {
+            let host = it.split_once("://").map(|(_, host)| host);
+            it == "*" || host.is_some_and(|it| !it.is_empty() && !it.contains('/'))
+        };
+        if !self.origins.iter().all(is_origin) {
+            return wrong(
+                "origins",
+                "`*`, or like https://app.example, without a path",
+            );
+        }
         match times.iter().find(|(_, time)| time.is_zero()) {
             Some((field, _)) => wrong(field, "more than zero"),
             None => Ok(()),

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::net::SocketAddr;
 
-use ringway_rpc::{BuildError, Status};
+use ringway_rpc::{BuildError, Code, Status};
 
 /// Why definitions can't be served. The text names the place and the fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,19 @@ impl fmt::Display for SchemaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proto(text) => write!(f, "{text}"),
-            Self::Descriptors(text) => write!(f, "the descriptors are unusable: {text}"),
-            Self::Rule { method, text } => write!(f, "the HTTP rule of `{method}`: {text}"),
-            Self::Reflection(status) => write!(
+            Self::Descriptors(text) => write!(
                 f,
-                "asking the server for its definitions: {status}; give a `.proto` file or a descriptor set instead"
+                "the descriptors are unusable: {text}; they have to be a `FileDescriptorSet` with all imports \
+                 (`protoc --include_imports`)"
             ),
+            Self::Rule { method, text } => write!(f, "the HTTP rule of `{method}`: {text}"),
+            Self::Reflection(status) if status.code == Code::Unimplemented => f.write_str(
+                "the server has no reflection (`ServerBuilder::reflection` adds it); \
+                 give a `.proto` file or a descriptor set instead",
+            ),
+            Self::Reflection(status) => {
+                write!(f, "asking the server for its definitions: {status}")
+            }
             Self::Empty => f.write_str(
                 "the definitions hold no service; name a `.proto` file that has one, or switch reflection on",
             ),

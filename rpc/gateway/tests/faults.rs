@@ -92,6 +92,16 @@ fn a_server_s_reflection_is_definition_enough() {
 }
 
 #[test]
+fn a_server_without_reflection_is_told_apart() {
+    let address = place("bare");
+    let server = Mirror::default().bare().shards(1, &[&address]).unwrap();
+    let channel = Channel::connect(&address).unwrap();
+    let error = Schema::from_server(&channel, Duration::from_secs(60)).unwrap_err();
+    assert!(error.to_string().contains("has no reflection"), "{error}");
+    drop(server);
+}
+
+#[test]
 fn proto_files_are_definitions_and_mistakes_in_rules_are_named() {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     Schema::from_proto(&here.join("tests/rules.proto"), &[]).unwrap();
@@ -277,6 +287,41 @@ fn connections_beyond_the_limit_wait() {
 }
 
 #[test]
+fn calls_beyond_the_limit_of_a_connection_wait() {
+    let (running, mirror) = gateway(GatewayConfig::default().streams_max(1));
+    run(async {
+        let mut sender = http2(&running).await;
+        let mut call = |method: &str| {
+            let body = http_body_util::Full::new(framed(b"").into());
+            let request = http::Request::builder()
+                .method("POST")
+                .uri(format!("http://gateway.test/test.Mirror/{method}"))
+                .header("content-type", "application/grpc")
+                .body(body)
+                .unwrap();
+            tokio::spawn(sender.send_request(request))
+        };
+        // From its answer the client knows the limit.
+        call("Plain").await.unwrap().unwrap();
+        let first = call("Never");
+        until(|| *mirror.begun.lock().unwrap() == 1).await;
+        let second = call("Never");
+        let mut other = http2(&running).await;
+        let plain = request("GET", "/v1/things/a", None);
+        let plain = other.send_request({
+            let (mut head, body) = plain.into_parts();
+            head.uri = "http://gateway.test/v1/things/a".parse().unwrap();
+            http::Request::from_parts(head, body)
+        });
+        assert_eq!(plain.await.unwrap().status(), 200);
+        assert_eq!(*mirror.begun.lock().unwrap(), 1);
+        first.abort();
+        until(|| *mirror.begun.lock().unwrap() == 2).await;
+        drop(second);
+    });
+}
+
+#[test]
 fn requests_that_are_still_coming_share_their_memory() {
     let config = GatewayConfig::default()
         .message_bytes_max(1024)
@@ -354,6 +399,9 @@ fn settings_out_of_range_and_bad_addresses_are_named() {
     assert!(serve("127.0.0.1:0", config().message_bytes_max(1)).contains("message_bytes_max"));
     assert!(serve("127.0.0.1:0", config().header_bytes_max(1)).contains("header_bytes_max"));
     assert!(serve("127.0.0.1:0", config().body_timeout(Duration::ZERO)).contains("body_timeout"));
+    for origin in ["app.example", "https://", "https://app.example/"] {
+        assert!(serve("127.0.0.1:0", config().origins([origin])).contains("origins"));
+    }
     let (running, _) = gateway(config());
     assert!(serve(&running.address().to_string(), config()).contains("choose another port"));
 }

@@ -10,7 +10,9 @@ use ringway_gateway::{GatewayConfig, Running};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use support::{run, until};
@@ -19,6 +21,15 @@ struct Client(WebSocketStream<TcpStream>);
 
 impl Client {
     async fn connect(running: &Running) -> Self {
+        let (socket, response) = Self::handshake(running).await.unwrap();
+        assert_eq!(
+            response.headers()["sec-websocket-protocol"],
+            "graphql-transport-ws"
+        );
+        Self(socket)
+    }
+
+    async fn handshake(running: &Running) -> Result<(WebSocketStream<TcpStream>, Response), Error> {
         let stream = TcpStream::connect(running.address()).await.unwrap();
         let mut request = format!("ws://{}/graphql", running.address())
             .into_client_request()
@@ -27,14 +38,7 @@ impl Client {
         request
             .headers_mut()
             .insert("sec-websocket-protocol", protocol);
-        let (socket, response) = tokio_tungstenite::client_async(request, stream)
-            .await
-            .unwrap();
-        assert_eq!(
-            response.headers()["sec-websocket-protocol"],
-            "graphql-transport-ws"
-        );
-        Self(socket)
+        tokio_tungstenite::client_async(request, stream).await
     }
 
     async fn ready(running: &Running) -> Self {
@@ -181,6 +185,36 @@ fn a_gateway_that_stops_says_so() {
         assert_eq!(client.code().await, 1001);
         stopped.await.unwrap();
         assert_eq!(*mirror.gone.lock().unwrap(), 1);
+    });
+}
+
+#[test]
+fn sockets_are_bounded() {
+    let config = GatewayConfig::default().graphql(true).connections_max(1);
+    let (running, _) = support::gateway(config);
+    run(async {
+        let first = Client::ready(&running).await;
+        let refused = Client::handshake(&running).await.unwrap_err();
+        let Error::Http(refused) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(refused.status(), 503);
+        drop(first);
+        while Client::handshake(&running).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_message_that_is_too_long_ends_the_socket() {
+    let (running, _) = support::gateway(GatewayConfig::default().graphql(true));
+    run(async {
+        let mut client = Client::ready(&running).await;
+        let long = Message::text(" ".repeat((1 << 20) + 1));
+        // The gateway may be gone before it has taken all of it.
+        drop(client.0.send(long).await);
+        assert!(!matches!(client.0.next().await, Some(Ok(Message::Text(_)))));
     });
 }
 

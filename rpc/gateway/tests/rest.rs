@@ -472,6 +472,25 @@ fn queries_fill_what_is_neither_in_path_nor_body() {
 }
 
 #[test]
+fn paths_and_queries_beyond_their_limits_are_refused() {
+    let (running, _) = gateway(GatewayConfig::default());
+    let deep = |count: usize| {
+        let path = format!("/v1/files/{}", vec!["a"; count - 2].join("/"));
+        ask(&running, "GET", &path, None).status
+    };
+    assert_eq!((deep(256).as_u16(), deep(257).as_u16()), (200, 404));
+    let query = |count: usize| {
+        let path = format!("/v1/things/a?{}", vec!["numbers=1"; count].join("&"));
+        ask(&running, "GET", &path, None)
+    };
+    let fits = query(1000);
+    assert_eq!(fits.json()["numbers"].as_array().unwrap().len(), 1000);
+    let refused = query(1001);
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("more than 1000 parameters"));
+}
+
+#[test]
 fn patch_without_a_mask_changes_what_is_in_the_body() {
     check(vec![
         (

@@ -1,5 +1,6 @@
 //! Definitions from descriptors and files.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -17,13 +18,13 @@ pub(crate) fn google() -> &'static DescriptorPool {
     static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
         let names = FILES.iter().map(|(name, _)| *name);
         // They are part of the program: a test compiles them.
-        compile(Vec::<&Path>::new(), names).unwrap_or_default()
+        compile(&[], names).unwrap_or_default()
     });
     &POOL
 }
 
 fn compile<'a>(
-    folders: Vec<&Path>,
+    folders: &[&Path],
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<DescriptorPool, protox::Error> {
     let mut resolver = ChainFileResolver::new();
@@ -61,7 +62,8 @@ impl Schema {
     /// [`SchemaError`]; its text names the place.
     pub fn from_proto(file: &Path, folders: &[&Path]) -> Result<Self, SchemaError> {
         let told = |text: String| SchemaError::Proto(format!("{}: {text}", file.display()));
-        let beside = file.parent().unwrap_or_else(|| Path::new("."));
+        let beside = file.parent().filter(|it| !it.as_os_str().is_empty());
+        let beside = beside.unwrap_or_else(|| Path::new("."));
         let folders = if folders.is_empty() {
             vec![beside]
         } else {
@@ -76,7 +78,26 @@ impl Schema {
         let name = name
             .to_str()
             .ok_or_else(|| told("the name is no UTF-8".to_owned()))?;
-        let pool = compile(folders, [name]).map_err(|error| told(format!("{error:?}")))?;
+        let wrong = |error: protox::Error| {
+            let mut text = format!("{error:?}");
+            if error.is_file_not_found() {
+                let looked: Vec<String> =
+                    folders.iter().map(|it| it.display().to_string()).collect();
+                if !file.exists() {
+                    "there is no such file".clone_into(&mut text);
+                }
+                text = format!("{text}; looked in {}", looked.join(", "));
+            }
+            match text.strip_prefix(name).filter(|it| it.starts_with(':')) {
+                // The place in the file.
+                Some(place) => SchemaError::Proto(format!("{}{place}", file.display())),
+                None => told(text),
+            }
+        };
+        if file.is_dir() {
+            return Err(told("this is a folder; name a `.proto` file".to_owned()));
+        }
+        let pool = compile(&folders, [name]).map_err(wrong)?;
         Self::of_pool(pool)
     }
 
@@ -95,12 +116,11 @@ impl Schema {
     pub(super) fn of_sets(sets: &[&[u8]]) -> Result<Self, SchemaError> {
         let unusable = |error: &dyn core::fmt::Display| SchemaError::Descriptors(error.to_string());
         let mut merged = Files::default();
-        let mut known: Vec<String> = Vec::new();
+        let mut known = HashSet::new();
         for set in sets {
             for file in Files::decode(*set).map_err(|error| unusable(&error))?.file {
                 let name = Name::decode(&*file).map_err(|error| unusable(&error))?.name;
-                if !known.contains(&name) {
-                    known.push(name);
+                if known.insert(name) {
                     merged.file.push(file);
                 }
             }
@@ -132,7 +152,7 @@ mod tests {
     #[test]
     fn google_s_files_compile() {
         let names = FILES.iter().map(|(name, _)| *name);
-        let pool = compile(Vec::new(), names).unwrap();
+        let pool = compile(&[], names).unwrap();
         assert!(pool.get_message_by_name("google.api.HttpRule").is_some());
         assert!(
             google()

@@ -3,13 +3,16 @@
 use core::time::Duration;
 
 use prost_reflect::DescriptorPool;
-use ringway_rpc::{CallOptions, Channel, Reflection, Status};
+use ringway_rpc::{CallOptions, Channel, Code, Reflection, Status};
 
 use super::{Schema, google};
 use crate::error::SchemaError;
 
+/// How long it may take to learn why a server could not be reached in time.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl Schema {
-    /// Asks a server that has reflection; blocks until it has answered, or for `timeout`.
+    /// Asks a server that has reflection; blocks until it has answered, or for `timeout` and one second.
     ///
     /// # Errors
     /// [`SchemaError::Reflection`]: the server can't be reached or has no reflection; others: what it says is
@@ -19,13 +22,23 @@ impl Schema {
             wait_for_ready: true,
             ..CallOptions::timeout(timeout)
         };
-        let mut server = Reflection::open(channel, &options);
-        let set = everything(&mut server).map_err(SchemaError::Reflection)?;
-        Self::of_sets(&[&set])
+        let set = match everything(channel, &options) {
+            // Who waits is not told for what: the same without waiting is.
+            Err(late) if late.code == Code::DeadlineExceeded => {
+                let told = everything(channel, &CallOptions::timeout(REASON_TIMEOUT));
+                told.map_err(|status| match status.code {
+                    Code::DeadlineExceeded => late,
+                    _ => status,
+                })
+            }
+            told => told,
+        };
+        Self::of_sets(&[&set.map_err(SchemaError::Reflection)?])
     }
 }
 
-fn everything(server: &mut Reflection) -> Result<Vec<u8>, Status> {
+fn everything(channel: &Channel, options: &CallOptions<'_>) -> Result<Vec<u8>, Status> {
+    let mut server = Reflection::open(channel, options);
     for service in server.services()? {
         // Services without descriptors, as those of plain structs, are not ours to serve.
         let _is_described = server.learn(&service)?;

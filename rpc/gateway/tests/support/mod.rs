@@ -207,10 +207,13 @@ impl Service for Mirror {
 
 impl Mirror {
     pub(crate) fn server(&self) -> ServerBuilder {
+        self.bare().reflection()
+    }
+
+    /// Without reflection.
+    pub(crate) fn bare(&self) -> ServerBuilder {
         let mirror = self.clone();
-        Server::builder()
-            .service(move || mirror.clone())
-            .reflection()
+        Server::builder().service(move || mirror.clone())
     }
 }
 
