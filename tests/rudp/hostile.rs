@@ -454,6 +454,23 @@ fn a_paused_owner_costs_no_more_than_was_granted() {
 }
 
 #[test]
+fn of_unreliable_messages_a_paused_session_keeps_the_first_few() {
+    let (mut world, near, far) = pair(Link::perfect(), 21, &config());
+    world.pause(1, far, true);
+    let delivery = Delivery::Unreliable {
+        deadline: ringway_buf::Instant::MAX,
+    };
+    for _ in 0..20 {
+        world.offer(0, near, delivery, 100).unwrap();
+        world.run(Duration::from_millis(1));
+    }
+    world.pause(1, far, false);
+    world.run(Duration::from_millis(1));
+    let got = &world.nodes[1].lines[&far].got[2];
+    assert_eq!(got, &[true; 8]);
+}
+
+#[test]
 fn closing_sends_what_was_accepted_and_both_ends_learn_why() {
     let (mut world, near, far) = pair(Link::perfect(), 16, &config());
     world.link.loss = 200_000;

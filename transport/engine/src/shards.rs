@@ -1,9 +1,9 @@
 //! N engines on N pinned threads behind one acceptor.
 //!
-//! The first engine listens and hands accepted sockets to all in turns. Over `rudp` the engines share the port: a session
-//! can't be handed over, so the kernel steers each packet to the engine whose number its connection id carries. With `reuse_port` each engine listens
-//! for itself and the kernel spreads by its own hash; closing such a listener resets what waits in its queue,
-//! so it is an option, not the default.
+//! The first engine listens and hands accepted sockets to all in turns. Over `rudp` the engines, up to 255, share the
+//! port: a session can't be handed over, so the kernel steers each packet to the engine whose number its connection id
+//! carries. With `reuse_port` each engine listens for itself and the kernel spreads by its own hash; closing such a
+//! listener resets what waits in its queue, so it is an option, not the default.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
