@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ringway_buf::{Instant, Pools, PoolsConfig};
@@ -16,6 +17,9 @@ use ringway_proto::{CloseCode, Header};
 
 use crate::seeds::Random;
 
+/// Places at which a body may begin, and its longest length.
+const BODY_BEGINNINGS: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 1 << 20;
 /// Memory of one node.
 pub const BUDGET_BYTES: usize = 64 << 20;
 
@@ -212,14 +216,17 @@ pub fn address(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 1000 + number))
 }
 
-/// A body that tells what it is: number, then filler that depends on it.
-pub fn body_of(lane: usize, number: u64, len: usize) -> Vec<u8> {
-    let mut random = Random(number ^ ((lane as u64) << 60) ^ 0xB0D1);
-    let mut body = vec![0; len];
-    for chunk in body.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
-    }
-    body
+/// A body that tells what it is: a part of one long row of random bytes, from a place that depends on its number.
+pub fn body_of(lane: usize, number: u64, len: usize) -> &'static [u8] {
+    static ROW: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut random = Random(0xB0D1);
+        let words = (BODY_BEGINNINGS + BODY_BYTES_MAX) / 8;
+        (0..words)
+            .flat_map(|_| random.next().to_le_bytes())
+            .collect()
+    });
+    let place = Random(number ^ ((lane as u64) << 60)).below(BODY_BEGINNINGS as u64) as usize;
+    &ROW[place..place + len]
 }
 
 impl World {
@@ -309,7 +316,7 @@ impl World {
             flags: lane as u8,
             ..Header::message(0, (number % 60_000) as u16, 0)
         };
-        self.send(node, session, header, &body_of(lane, number, len), delivery)?;
+        self.send(node, session, header, body_of(lane, number, len), delivery)?;
         let line = self.nodes[node].lines.get_mut(&session).unwrap();
         line.sent[lane] += 1;
         Ok(())
