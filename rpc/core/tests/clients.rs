@@ -330,12 +330,13 @@ fn the_second_call_overtakes() -> bool {
     overtakes
 }
 
+// docs/wire/rpc.md#frame
 #[test]
 fn over_reliable_udp_a_call_does_not_wait_for_what_another_lost() {
     world::over("rudp", || assert!(the_second_call_overtakes()));
 }
 
-/// What `docs/ARCHITECTURE.md` says of it: one stream carries all calls of a connection.
+// docs/wire/quic.md#ordered-messages
 #[test]
 fn over_quic_calls_wait_for_what_was_lost_before_them() {
     world::over("quic", || assert!(!the_second_call_overtakes()));
