@@ -105,7 +105,7 @@ impl<T: PartialEq + std::fmt::Debug> Seeds<T> {
         let outcome = std::panic::catch_unwind(|| (self.play)(seed, print));
         if outcome.is_err() {
             eprintln!(
-                "replay with: RINGWAY_SEED={seed} cargo test --release --test {} -- --nocapture",
+                "replay with: RINGWAY_SEED={seed} cargo test --release -p ringway --test {} -- --nocapture",
                 self.test
             );
         }
