@@ -1,6 +1,7 @@
 //! Details of a status: a `google.rpc.Status`, for people.
 
 use prost::Message as _;
+use prost_reflect::prost_types::Any;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::form;
@@ -9,14 +10,6 @@ use super::form;
 struct Details {
     #[prost(message, repeated, tag = "3")]
     details: Vec<Any>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
 }
 
 /// What the details say: JSON for google's own types, else name and bytes.

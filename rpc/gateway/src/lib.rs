@@ -1,4 +1,4 @@
-//! gRPC and REST in front of services of ringway, from one definition.
+//! gRPC, REST and GraphQL in front of services of ringway, from one definition.
 //!
 //! Above stand foreign clients: anything that speaks HTTP. Below stands a [`Channel`](ringway_rpc::Channel) to a
 //! server elsewhere, or services in this very thread ([`Gateway::in_process`]), which are dispatched without a hop to

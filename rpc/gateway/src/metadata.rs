@@ -9,7 +9,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ringway_rpc::{Key, Metadata, MetadataBuf, Status};
+use ringway_rpc::{Code, Key, Metadata, MetadataBuf, Status};
 
 /// Reads both with padding and without it, writes without.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -62,33 +62,38 @@ fn is_reserved(name: &str) -> bool {
 /// # Errors
 /// INVALID_ARGUMENT: a value is too long, or a `-bin` one is no base64.
 pub(crate) fn of_headers(headers: &HeaderMap, list: &[String]) -> Result<MetadataBuf, Status> {
+    let bad = |name: &str, what: &str| {
+        let text = format!("the header `{name}` {what}");
+        Status::new(Code::InvalidArgument, &text).not_started()
+    };
     let mut metadata = MetadataBuf::new();
+    // One that can't be read, or two of them, are no trace: the standard says to begin a new one.
+    let mut traces = headers.get_all("traceparent").iter();
+    if let (Some(trace), None) = (traces.next(), traces.next())
+        && let Some(binary) = trace_to_binary(trace.as_bytes())
+    {
+        let set = metadata.set(Key::TRACEPARENT, &binary);
+        set.map_err(|_error| bad("traceparent", "is too long"))?;
+    }
+    // It may stand in several headers, which are one list.
+    let states = headers.get_all("tracestate").iter();
+    let states: Vec<&[u8]> = states.map(HeaderValue::as_bytes).collect();
+    if !states.is_empty() {
+        let set = metadata.set(Key::TRACESTATE, &states.join(&b","[..]));
+        set.map_err(|_error| bad("tracestate", "is too long"))?;
+    }
     for (name, value) in headers {
         let name = name.as_str();
-        let bad = |what: &str| {
-            Status::new(
-                ringway_rpc::Code::InvalidArgument,
-                &format!("the header `{name}` {what}"),
-            )
-            .not_started()
-        };
-        let too_long = |_error| bad("is too long");
-        if name == "traceparent" {
-            // One that can't be read is no trace: the standard says to begin a new one.
-            if let Some(binary) = trace_to_binary(value.as_bytes()) {
-                metadata.set(Key::TRACEPARENT, &binary).map_err(too_long)?;
-            }
-        } else if name == "tracestate" {
-            metadata
-                .set(Key::TRACESTATE, value.as_bytes())
-                .map_err(too_long)?;
-        } else if is_reserved(name) || !allows(list, name) {
+        let too_long = |_error| bad(name, "is too long");
+        let is_trace = matches!(name, "traceparent" | "tracestate");
+        if is_trace || is_reserved(name) || !allows(list, name) {
             continue;
-        } else if name.ends_with("-bin") {
+        }
+        if name.ends_with("-bin") {
             for part in value.as_bytes().split(|it| *it == b',') {
                 let bytes = BASE64
                     .decode(part.trim_ascii())
-                    .map_err(|_error| bad("is no base64"))?;
+                    .map_err(|_error| bad(name, "is no base64"))?;
                 metadata.add(name, &bytes).map_err(too_long)?;
             }
         } else {
@@ -183,14 +188,24 @@ mod tests {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        headers.append("tracestate", HeaderValue::from_static("a=1"));
+        headers.append("tracestate", HeaderValue::from_static("b=2"));
         let metadata = of_headers(&headers, &list(&["x-*", "*-message", "grpc-*"])).unwrap();
         let view = metadata.view();
         let mut names: Vec<&str> = view.iter().map(|it| it.name).collect();
         names.sort_unstable();
-        assert_eq!(names, ["traceparent-bin", "x-one", "x-some-bin"]);
+        assert_eq!(
+            names,
+            ["traceparent-bin", "tracestate", "x-one", "x-some-bin"]
+        );
+        assert_eq!(view.value(Key::TRACESTATE), Some(&b"a=1,b=2"[..]));
         assert_eq!(view.named("x-some-bin"), Some(&[1, 2][..]));
         let trace = view.value(Key::TRACEPARENT).unwrap();
         assert_eq!((trace.len(), trace[1], trace[25]), (26, 0x0a, 1));
+        let again = headers["traceparent"].clone();
+        headers.append("traceparent", again);
+        let twice = of_headers(&headers, &[]).unwrap();
+        assert_eq!(twice.view().value(Key::TRACEPARENT), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use prost::Message as _;
+use prost_reflect::prost_types::Any;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use ringway_rpc::{Code, Status};
 use serde_json::{Value, json};
@@ -20,14 +21,6 @@ struct RpcStatus {
     message: String,
     #[prost(message, repeated, tag = "3")]
     details: Vec<Any>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

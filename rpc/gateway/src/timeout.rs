@@ -3,9 +3,20 @@
 use core::time::Duration;
 
 use http::HeaderMap;
-use ringway_rpc::Status;
+use ringway_rpc::{Kind, Status};
 
+use crate::config::GatewayConfig;
 use crate::status::bad_request;
+
+/// Until when a call has to end: as its client names it, or, if it does not stream, as the gateway does.
+pub(crate) fn of_call(
+    headers: &HeaderMap,
+    config: &GatewayConfig,
+    kind: Kind,
+) -> Result<Option<Duration>, Status> {
+    let own = config.unary_timeout.filter(|_| kind == Kind::Unary);
+    Ok(of_headers(headers)?.or(own))
+}
 
 /// The timeout that a request names: `grpc-timeout`, `connect-timeout-ms`, or `x-request-timeout` in seconds.
 ///

@@ -287,6 +287,41 @@ fn connections_beyond_the_limit_wait() {
 }
 
 #[test]
+fn calls_whose_client_names_no_deadline_have_the_gateway_s() {
+    let short = Duration::from_millis(50);
+    let (running, mirror) = gateway(GatewayConfig::default().unary_timeout(Some(short)));
+    assert_eq!(
+        ask(&running, "POST", "/test.Mirror/Never", None).status,
+        504
+    );
+    let grpc = http::Request::builder()
+        .method("POST")
+        .uri("http://gateway.test/test.Mirror/Never")
+        .header("content-type", "application/grpc")
+        .body(http_body_util::Full::new(framed(b"").into()))
+        .unwrap();
+    let came = run(async { read(http2(&running).await.send_request(grpc).await.unwrap()).await });
+    assert_eq!(came.grpc_status(), "4");
+    run(until(|| *mirror.gone.lock().unwrap() == 2));
+}
+
+#[test]
+fn a_deadline_runs_while_the_request_comes() {
+    let (running, mirror) = gateway(GatewayConfig::default());
+    let mut slow = connect(&running);
+    let head = "POST /test.Mirror/Never HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-request-timeout: 0.05\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{";
+    slow.write_all(head.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(60));
+    slow.write_all(b"}").unwrap();
+    assert!(all(slow).starts_with("HTTP/1.1 504"));
+    assert_eq!(
+        *mirror.begun.lock().unwrap(),
+        0,
+        "it was over before it began"
+    );
+}
+
+#[test]
 fn calls_beyond_the_limit_of_a_connection_wait() {
     let (running, mirror) = gateway(GatewayConfig::default().streams_max(1));
     run(async {

@@ -43,6 +43,13 @@ pub(crate) struct Options {
     pub(crate) timeout: Option<Duration>,
 }
 
+impl Options {
+    /// Takes from the timeout what has passed since the request came.
+    pub(crate) fn spend(&mut self, time: Duration) {
+        self.timeout = self.timeout.map(|timeout| timeout.saturating_sub(time));
+    }
+}
+
 /// The end of a call.
 #[derive(Debug)]
 pub(crate) struct End {

@@ -4,6 +4,7 @@ mod frame;
 mod reply;
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -101,17 +102,19 @@ async fn call(
         let text = format!("there is no method `{name}`");
         return Err(Status::new(Code::Unimplemented, &text).not_started());
     };
-    let options = Options {
+    let mut options = Options {
         metadata: metadata::of_headers(&head.headers, &shared.config.request_metadata)?,
-        timeout: timeout::of_headers(&head.headers)?,
+        timeout: timeout::of_call(&head.headers, &shared.config, method.kind)?,
     };
     let mut answers = if method.kind.client_streams() {
         let (sink, source) = shared.backend.open(method, &options, None, false);
         Answers::with(source, inflow.pour(sink))
     } else {
+        let begun = Instant::now();
         let message = tokio::time::timeout(shared.config.body_timeout, inflow.only()).await;
         let late = |_late| Status::of(Code::DeadlineExceeded, "the request took too long");
         let message = message.map_err(late)??;
+        options.spend(begun.elapsed());
         let (_sink, source) = shared.backend.open(method, &options, Some(&message), true);
         Answers::of(source)
     };

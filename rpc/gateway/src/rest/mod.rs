@@ -11,6 +11,7 @@ mod stream;
 mod value;
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
@@ -239,16 +240,15 @@ async fn call(shared: &Rc<Shared>, request: Request<Incoming>) -> Result<Respons
     let (config, method) = (&shared.config, &route.method);
     let mut options = Options {
         metadata: metadata::of_headers(&asked.headers, &config.request_metadata)?,
-        timeout: timeout::of_headers(&asked.headers)?,
+        timeout: timeout::of_call(&asked.headers, config, method.kind)?,
     };
-    if options.timeout.is_none() && method.kind == ringway_rpc::Kind::Unary {
-        options.timeout = config.unary_timeout;
-    }
     let shaped = answer::Shape::of(&asked);
     let mut answers = if method.kind.client_streams() {
         stream::open(asked, &options, body).await?
     } else {
+        let begun = Instant::now();
         let raw = collect(shared, &mut body).await?;
+        options.spend(begun.elapsed());
         let raw = pack::unpack(&asked.headers, raw, config.message_bytes_max)?;
         let message = request::message(&asked, &raw)?;
         let (_sink, source) = shared.backend.open(method, &options, Some(&message), true);
