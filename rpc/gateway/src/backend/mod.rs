@@ -9,6 +9,7 @@ use core::fmt;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ringway_rpc::{
@@ -44,9 +45,28 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Takes from the timeout what has passed since the request came.
-    pub(crate) fn spend(&mut self, time: Duration) {
-        self.timeout = self.timeout.map(|timeout| timeout.saturating_sub(time));
+    /// Receives a request before its call is made, within the call's own time.
+    ///
+    /// # Errors
+    /// Those of `coming`; DEADLINE_EXCEEDED when the time is over before the request is there.
+    pub(crate) async fn receive<T, E: From<Status>>(
+        &mut self,
+        coming: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let Some(timeout) = self.timeout else {
+            return coming.await;
+        };
+        let begun = Instant::now();
+        let came = tokio::time::timeout(timeout, coming).await;
+        let late = |_late| {
+            Status::of(
+                Code::DeadlineExceeded,
+                "the request took longer than its call may",
+            )
+        };
+        let came = came.map_err(late)??;
+        self.timeout = Some(timeout.saturating_sub(begun.elapsed()));
+        Ok(came)
     }
 }
 

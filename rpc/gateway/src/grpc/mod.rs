@@ -4,7 +4,6 @@ mod frame;
 mod reply;
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -110,11 +109,12 @@ async fn call(
         let (sink, source) = shared.backend.open(method, &options, None, false);
         Answers::with(source, inflow.pour(sink))
     } else {
-        let begun = Instant::now();
-        let message = tokio::time::timeout(shared.config.body_timeout, inflow.only()).await;
-        let late = |_late| Status::of(Code::DeadlineExceeded, "the request took too long");
-        let message = message.map_err(late)??;
-        options.spend(begun.elapsed());
+        let only = async {
+            let message = tokio::time::timeout(shared.config.body_timeout, inflow.only()).await;
+            let late = |_late| Status::of(Code::DeadlineExceeded, "the request took too long");
+            message.map_err(late)?
+        };
+        let message = options.receive(only).await?;
         let (_sink, source) = shared.backend.open(method, &options, Some(&message), true);
         Answers::of(source)
     };

@@ -11,7 +11,6 @@ mod stream;
 mod value;
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Response, StatusCode};
@@ -244,11 +243,9 @@ async fn call(shared: &Rc<Shared>, request: Request<Incoming>) -> Result<Respons
     };
     let shaped = answer::Shape::of(&asked);
     let mut answers = if method.kind.client_streams() {
-        stream::open(asked, &options, body).await?
+        stream::open(asked, options, body).await?
     } else {
-        let begun = Instant::now();
-        let raw = collect(shared, &mut body).await?;
-        options.spend(begun.elapsed());
+        let raw = options.receive(collect(shared, &mut body)).await?;
         let raw = pack::unpack(&asked.headers, raw, config.message_bytes_max)?;
         let message = request::message(&asked, &raw)?;
         let (_sink, source) = shared.backend.open(method, &options, Some(&message), true);

@@ -17,7 +17,7 @@ use crate::status::bad_request;
 /// Opens a call that the request's body streams into.
 pub(super) async fn open(
     asked: Asked,
-    options: &Options,
+    mut options: Options,
     mut body: Incoming,
 ) -> Result<Answers, Refusal> {
     let shared = Rc::clone(&asked.shared);
@@ -27,7 +27,7 @@ pub(super) async fn open(
         "application/x-ndjson" | "application/ndjson" | "application/jsonl"
     );
     if !is_lines {
-        let raw = collect(&shared, &mut body).await?;
+        let raw = options.receive(collect(&shared, &mut body)).await?;
         let raw = pack::unpack(&asked.headers, raw, shared.config.message_bytes_max)?;
         let mut elements = Elements::of(raw)?;
         // What is wrong with the first one is told before a call begins.
@@ -36,7 +36,7 @@ pub(super) async fn open(
         let first = first.transpose()?;
         let (sink, source) = shared
             .backend
-            .open(&asked.route.method, options, None, false);
+            .open(&asked.route.method, &options, None, false);
         return Ok(Answers::with(source, array(asked, first, elements, sink)));
     }
     if asked.headers.contains_key(http::header::CONTENT_ENCODING) {
@@ -48,7 +48,7 @@ pub(super) async fn open(
     }
     let (sink, source) = shared
         .backend
-        .open(&asked.route.method, options, None, false);
+        .open(&asked.route.method, &options, None, false);
     Ok(Answers::with(source, lines(asked, body, sink)))
 }
 
