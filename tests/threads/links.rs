@@ -120,7 +120,7 @@ fn messages_of_a_link_choose_how_they_travel(choice: DriverChoice) {
     got.sort_by_key(|received| received.tag);
     for (received, tag) in got.iter().zip([2, 4]) {
         assert_eq!((received.tag, received.word), (tag, 1 << 40));
-        assert_eq!(number(&received.body), tag.into());
+        assert_eq!(number(&received.body), u64::from(tag));
     }
     while client.handle.counters().value(Counter::Expired) < 2 {
         thread::yield_now();
