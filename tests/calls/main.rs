@@ -347,6 +347,7 @@ fn run(seed: u64, print: bool) -> (u64, u64) {
 }
 
 const SEEDS: Seeds<(u64, u64)> = Seeds {
+    package: "ringway",
     test: "calls",
     count: 300,
     play: run,

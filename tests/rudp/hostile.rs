@@ -8,10 +8,11 @@ use std::time::Duration;
 use ringway_proto::packet::{Delivery, Fault, PacketEndpoint, SessionEnd, SessionId};
 use ringway_proto::rudp::RudpConfig;
 use ringway_proto::{CloseCode, Header, StreamConfig, Timeout};
+use ringway_sim::{Chance, PathConfig};
 
 use crate::forge::{Seen, ack, cid_of, frames, head, init, key, number_of, piece, record, sealed};
 use crate::seeds::Random;
-use crate::world::{BUDGET_BYTES, Link, World, pair};
+use crate::world::{BUDGET_BYTES, World, pair};
 
 fn config() -> RudpConfig {
     RudpConfig {
@@ -33,7 +34,7 @@ fn closed(world: &World, node: usize, session: SessionId) -> Option<SessionEnd> 
 
 /// An open pair that exchanged a message, and how a forger addresses the server's session.
 fn open(seed: u64) -> (World, SessionId, SessionId, u64, u32) {
-    let (mut world, near, far) = pair(Link::perfect(), seed, &config());
+    let (mut world, near, far) = pair(PathConfig::default(), seed, &config());
     let seen = record(&mut world);
     world.offer(0, near, Delivery::Ordered, 10).unwrap();
     world.run(Duration::from_millis(5));
@@ -147,7 +148,7 @@ fn what_came_first_stays_when_pieces_overlap_with_different_bytes() {
 
 #[test]
 fn replayed_cut_and_damaged_packets_change_nothing() {
-    let (mut world, near, far) = pair(Link::perfect(), 3, &config());
+    let (mut world, near, far) = pair(PathConfig::default(), 3, &config());
     let seen = record(&mut world);
     for _ in 0..50 {
         world.offer(0, near, Delivery::Unordered, 700).unwrap();
@@ -187,7 +188,7 @@ fn replayed_cut_and_damaged_packets_change_nothing() {
 
 #[test]
 fn a_flood_of_inits_costs_bounded_memory_and_honest_peers_connect() {
-    let mut world = World::new(Link::perfect(), 4);
+    let mut world = World::new(PathConfig::default(), 4);
     let (client, server) = (world.add(config()), world.add(config()));
     let target = world.nodes[server].address;
     for number in 0..20_000_u32 {
@@ -223,7 +224,7 @@ fn a_flood_of_inits_costs_bounded_memory_and_honest_peers_connect() {
 
 #[test]
 fn a_cookie_is_good_for_its_address_only() {
-    let mut world = World::new(Link::perfect(), 5);
+    let mut world = World::new(PathConfig::default(), 5);
     let ask_all = RudpConfig {
         cookies_from: 0,
         ..config()
@@ -265,7 +266,7 @@ fn a_cookie_is_good_for_its_address_only() {
 
 #[test]
 fn peers_of_another_version_are_told_which_ones_there_are() {
-    let mut world = World::new(Link::perfect(), 6);
+    let mut world = World::new(PathConfig::default(), 6);
     let server = world.add(config());
     let seen = record(&mut world);
     let stranger = SocketAddr::from(([10, 0, 0, 7], 7));
@@ -284,7 +285,7 @@ fn peers_of_another_version_are_told_which_ones_there_are() {
 
 #[test]
 fn short_inits_and_public_addresses_get_no_answer() {
-    let mut world = World::new(Link::perfect(), 7);
+    let mut world = World::new(PathConfig::default(), 7);
     let server = world.add(config());
     let seen = record(&mut world);
     let target = world.nodes[server].address;
@@ -313,9 +314,9 @@ fn short_inits_and_public_addresses_get_no_answer() {
 
 #[test]
 fn a_peer_that_stops_acknowledging_is_given_up_in_time() {
-    let (mut world, near, _) = pair(Link::perfect(), 8, &config());
+    let (mut world, near, _) = pair(PathConfig::default(), 8, &config());
     world.nodes[0].lines.get_mut(&near).unwrap();
-    world.partitioned = true;
+    world.net.partitioned = true;
     world.offer(0, near, Delivery::Ordered, 1000).unwrap();
     let (began, carried) = (world.now, world.carried);
     world.until("the session ends", |world| closed(world, 0, near).is_some());
@@ -334,13 +335,13 @@ fn a_peer_that_stops_acknowledging_is_given_up_in_time() {
 
 #[test]
 fn a_silent_peer_is_found_by_keepalive_and_an_idle_session_lives_on() {
-    let (mut world, near, far) = pair(Link::perfect(), 9, &config());
+    let (mut world, near, far) = pair(PathConfig::default(), 9, &config());
     world.run(Duration::from_secs(600));
     assert_eq!(
         (closed(&world, 0, near), closed(&world, 1, far)),
         (None, None)
     );
-    world.partitioned = true;
+    world.net.partitioned = true;
     world.run(Duration::from_secs(90));
     let gone = Some(SessionEnd::Expired(Timeout::Keepalive));
     assert_eq!(
@@ -351,7 +352,7 @@ fn a_silent_peer_is_found_by_keepalive_and_an_idle_session_lives_on() {
 
 #[test]
 fn a_restarted_server_is_noticed_at_once() {
-    let (mut world, near, _) = pair(Link::perfect(), 10, &config());
+    let (mut world, near, _) = pair(PathConfig::default(), 10, &config());
     world.restart(1);
     world.offer(0, near, Delivery::Ordered, 100).unwrap();
     let began = world.now;
@@ -366,7 +367,7 @@ fn a_restarted_server_is_noticed_at_once() {
 
 #[test]
 fn a_restarted_client_replaces_its_old_sessions() {
-    let (mut world, _, far) = pair(Link::perfect(), 11, &config());
+    let (mut world, _, far) = pair(PathConfig::default(), 11, &config());
     world.restart(0);
     let again = world.connect(0, 1);
     world.until("it connects anew", |world| {
@@ -405,7 +406,7 @@ fn a_reset_that_names_no_packet_of_the_session_is_ignored() {
 
 #[test]
 fn two_endpoints_never_answer_each_others_answers() {
-    let mut world = World::new(Link::perfect(), 13);
+    let mut world = World::new(PathConfig::default(), 13);
     let (a, b) = (world.add(config()), world.add(config()));
     let (from, to) = (world.nodes[a].address, world.nodes[b].address);
     world.inject(from, to, &frames(0x1234_5678_0000_0000, 1, &[1; 100]));
@@ -428,7 +429,7 @@ fn pings_without_end_are_a_flood() {
 
 #[test]
 fn a_paused_owner_costs_no_more_than_was_granted() {
-    let (mut world, near, far) = pair(Link::perfect(), 15, &config());
+    let (mut world, near, far) = pair(PathConfig::default(), 15, &config());
     let base = world.nodes[1].pools.budget().used();
     world.pause(1, far, true);
     for _ in 0..500 {
@@ -455,7 +456,7 @@ fn a_paused_owner_costs_no_more_than_was_granted() {
 
 #[test]
 fn of_unreliable_messages_a_paused_session_keeps_the_first_few() {
-    let (mut world, near, far) = pair(Link::perfect(), 21, &config());
+    let (mut world, near, far) = pair(PathConfig::default(), 21, &config());
     world.pause(1, far, true);
     let delivery = Delivery::Unreliable {
         deadline: ringway_buf::Instant::MAX,
@@ -472,8 +473,8 @@ fn of_unreliable_messages_a_paused_session_keeps_the_first_few() {
 
 #[test]
 fn closing_sends_what_was_accepted_and_both_ends_learn_why() {
-    let (mut world, near, far) = pair(Link::perfect(), 16, &config());
-    world.link.loss = 200_000;
+    let (mut world, near, far) = pair(PathConfig::default(), 16, &config());
+    world.net.config.faults.loss = Chance::percent(20);
     for _ in 0..100 {
         world.offer(0, near, Delivery::Ordered, 5000).unwrap();
     }
@@ -659,7 +660,7 @@ fn packets_from_elsewhere_move_no_session_without_a_proof_and_gain_little() {
 
 #[test]
 fn a_peer_that_lives_and_does_not_acknowledge_is_given_up_in_time() {
-    let (mut world, near, _) = pair(Link::perfect(), 18, &config());
+    let (mut world, near, _) = pair(PathConfig::default(), 18, &config());
     let seen = record(&mut world);
     world
         .offer(
@@ -699,7 +700,7 @@ fn sessions_beyond_the_limit_are_refused_on_both_sides() {
         sessions_max: 2,
         ..config()
     };
-    let mut world = World::new(Link::perfect(), 19);
+    let mut world = World::new(PathConfig::default(), 19);
     let (client, server) = (world.add(config()), world.add(few.clone()));
     let sessions: Vec<_> = (0..3).map(|_| world.connect(client, server)).collect();
     world.until("each has its answer", |world| {
@@ -734,7 +735,7 @@ fn sessions_beyond_the_limit_are_refused_on_both_sides() {
 
 #[test]
 fn answers_to_strangers_are_few_whatever_they_send() {
-    let mut world = World::new(Link::perfect(), 20);
+    let mut world = World::new(PathConfig::default(), 20);
     let ask_all = RudpConfig {
         cookies_from: 0,
         ..config()

@@ -4,7 +4,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::cast_possible_truncation,
-    clippy::cast_lossless,
     reason = "tests fail by panicking, and count in small numbers"
 )]
 #![allow(unreachable_pub, reason = "modules of one test binary")]

@@ -5,12 +5,22 @@ use std::rc::Rc;
 
 use ringway_proto::packet::{Delivery, PacketEndpoint, PacketEvent, SessionEnd, SessionId};
 use ringway_proto::rudp::RudpConfig;
+use ringway_sim::{Chance, Fault, PathConfig, Span};
 
-use crate::world::{Link, World, pair};
+use crate::world::{World, pair};
 
 /// A network of 20 us round trips without faults.
-fn quick() -> Link {
-    Link::perfect()
+fn quick() -> PathConfig {
+    PathConfig::default()
+}
+
+/// The same, no faster than a gigabit per second, for packets as long as on Ethernet.
+fn gigabit(queue_bytes: u32) -> PathConfig {
+    let mut path = quick();
+    path.link.bandwidth_bytes_per_s = 125_000_000;
+    path.link.queue_bytes = queue_bytes;
+    path.faults.black_hole_bytes = 1472;
+    path
 }
 
 fn answered(world: &World, session: SessionId) -> u64 {
@@ -25,8 +35,8 @@ fn call(world: &mut World, session: SessionId, len: usize) -> u64 {
     world.now - began
 }
 
-fn warm(seed: u64, link: Link) -> (World, SessionId) {
-    let (mut world, near, _) = pair(link, seed, &RudpConfig::default());
+fn warm(seed: u64, path: PathConfig) -> (World, SessionId) {
+    let (mut world, near, _) = pair(path, seed, &RudpConfig::default());
     world.nodes[1].echo = true;
     for _ in 0..50 {
         call(&mut world, near, 64);
@@ -55,7 +65,7 @@ fn one_lost_tail_costs_less_than_eight_round_trips() {
 #[test]
 fn one_percent_of_loss_costs_the_slowest_call_less_than_five_round_trips() {
     let (mut world, near) = warm(2, quick());
-    world.link.loss = 10_000;
+    world.net.config.faults.loss = Chance::percent(1);
     let mut times: Vec<u64> = (0..2000).map(|_| call(&mut world, near, 64)).collect();
     times.sort_unstable();
     let p99 = times[times.len() * 99 / 100];
@@ -90,16 +100,9 @@ fn bulk(world: &mut World, flows: &[(SessionId, SessionId)], len: usize, total: 
 
 #[test]
 fn a_link_that_loses_one_percent_is_used_to_nine_tenths() {
-    let link = Link {
-        bytes_per_s: 125_000_000,
-        queue_bytes: 256 << 10,
-        delay_ns: 10_000,
-        mtu: 1472,
-        ..quick()
-    };
-    let (mut world, near, far) = pair(link, 3, &RudpConfig::default());
+    let (mut world, near, far) = pair(gigabit(256 << 10), 3, &RudpConfig::default());
     bulk(&mut world, &[(near, far)], 64 << 10, 4 << 20);
-    world.link.loss = 10_000;
+    world.net.config.faults.loss = Chance::percent(1);
     world.nodes[1].lines.get_mut(&far).unwrap().bytes_got = 0;
     let total = 12 << 20;
     let took = bulk(&mut world, &[(near, far)], 64 << 10, total);
@@ -113,14 +116,9 @@ fn a_link_that_loses_one_percent_is_used_to_nine_tenths() {
 
 #[test]
 fn two_flows_share_a_link_evenly() {
-    let link = Link {
-        bytes_per_s: 125_000_000,
-        queue_bytes: 256 << 10,
-        delay_ns: 50_000,
-        mtu: 1472,
-        ..quick()
-    };
-    let (mut world, near, _) = pair(link, 4, &RudpConfig::default());
+    let mut path = gigabit(256 << 10);
+    path.link.delay = Span::micros(50, 50);
+    let (mut world, near, _) = pair(path, 4, &RudpConfig::default());
     let second = world.connect(0, 1);
     world.until("the second opens", |world| {
         world.nodes[1].lines.len() == 2 && world.nodes[0].lines[&second].opened
@@ -187,7 +185,7 @@ fn long_paths_are_found_and_black_holes_are_left() {
     let (mut world, near, far) = pair(quick(), 7, &RudpConfig::default());
     bulk(&mut world, &[(near, far)], 256 << 10, 4 << 20);
     assert_eq!(world.nodes[0].endpoint.path_bytes(near), Some(65_507));
-    world.link.mtu = 1400;
+    world.net.config.faults.black_hole_bytes = 1400;
     world.nodes[1].lines.get_mut(&far).unwrap().bytes_got = 0;
     let took = bulk(&mut world, &[(near, far)], 256 << 10, 4 << 20);
     assert_eq!(world.nodes[0].endpoint.path_bytes(near), Some(1200));
@@ -198,11 +196,9 @@ fn long_paths_are_found_and_black_holes_are_left() {
 // docs/wire/rudp.md#path
 #[test]
 fn a_length_that_the_system_refuses_is_not_sent_again() {
-    let link = Link {
-        mtu: 9000,
-        ..quick()
-    };
-    let (mut world, near, far) = pair(link, 5, &RudpConfig::default());
+    let mut path = quick();
+    path.faults.black_hole_bytes = 9000;
+    let (mut world, near, far) = pair(path, 5, &RudpConfig::default());
     let got = |world: &World| world.nodes[1].lines[&far].got_count(1);
     for _ in 0..20 {
         world.offer(0, near, Delivery::Unordered, 100_000).unwrap();
@@ -265,15 +261,10 @@ fn a_path_to_nobody_ends_what_has_not_heard_of_its_peer_and_nothing_else() {
 
 #[test]
 fn a_mark_slows_down_before_anything_is_lost() {
-    let link = Link {
-        bytes_per_s: 125_000_000,
-        queue_bytes: 1 << 20,
-        mark_bytes: 32 << 10,
-        mtu: 1472,
-        ..quick()
-    };
-    let (mut world, near, far) = pair(link, 8, &RudpConfig::default());
+    let mut path = gigabit(1 << 20);
+    path.link.ecn_threshold_bytes = 32 << 10;
+    let (mut world, near, far) = pair(path, 8, &RudpConfig::default());
     bulk(&mut world, &[(near, far)], 64 << 10, 8 << 20);
-    assert!(world.marked > 0);
+    assert!(world.net.fault_counts().of(Fault::EcnMark) > 0);
     assert_eq!(world.nodes[0].endpoint.stats().lost, 0);
 }

@@ -11,9 +11,10 @@ use ringway_proto::CloseCode;
 use ringway_proto::StreamConfig;
 use ringway_proto::packet::{Delivery, PacketEndpoint, SendRefusal, SessionEnd};
 use ringway_proto::rudp::{Congestion, RudpConfig};
+use ringway_sim::{Fault, PathConfig};
 
 use crate::seeds::{Random, Seeds};
-use crate::world::{Link, World};
+use crate::world::World;
 
 const STEPS: u32 = 150;
 
@@ -49,30 +50,18 @@ fn size(random: &mut Random) -> usize {
     random.below(top) as usize
 }
 
-/// Faults that come and go while a seed runs.
-fn weather(world: &mut World, rebinds: &mut u16) {
-    match world.random.below(60) {
-        0 => world.partitioned = true,
-        1..=8 => world.partitioned = false,
-        9 => {
-            *rebinds += 1;
-            let inner = world.nodes[0].address;
-            let outer = std::net::SocketAddr::from(([10, 9, 9, 9], 2000 + *rebinds));
-            world.nat.insert(inner, outer);
-        }
-        10 => {
-            let sizes = [1200, 1472, 9000, 65_507];
-            world.link.mtu = sizes[world.random.below(4) as usize];
-        }
-        _ => {}
+/// Paths change while a seed runs.
+fn weather(world: &mut World) {
+    if world.random.below(60) == 0 {
+        let sizes = [1200, 1472, 9000, 0];
+        world.net.config.faults.black_hole_bytes = sizes[world.random.below(4) as usize];
     }
 }
 
 /// Plays one seed; returns what happened as a number, and figures.
 pub fn play(seed: u64) -> (u64, [u64; 5]) {
     let mut random = Random(seed ^ 0x5EED);
-    let link = Link::swarm(&mut random);
-    let mut world = World::new(link, seed);
+    let mut world = World::new(PathConfig::swarm(seed), seed);
     let configs = [config(&mut random), config(&mut random)];
     for config in configs {
         world.add(config);
@@ -85,13 +74,14 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
     for _ in 0..1 + random.below(3) {
         world.connect(0, 1);
     }
-    let mut rebinds = 0;
+    let client = world.nodes[0].address;
+    world.net.translate(client);
     let has_weather = random.below(2) == 0;
     for _ in 0..STEPS {
         let pause = random.below(3_000_000);
         world.run(Duration::from_nanos(pause));
         if has_weather {
-            weather(&mut world, &mut rebinds);
+            weather(&mut world);
         }
         let at = random.below(2) as usize;
         let open: Vec<_> = world.nodes[at]
@@ -139,7 +129,7 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
             .iter()
             .map(|node| node.endpoint.stats().lost)
             .sum(),
-        u64::from(rebinds),
+        world.net.fault_counts().of(Fault::Rebind),
         u64::from(clean),
     ];
     (world.hash, figures)
@@ -148,11 +138,9 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
 /// The network heals: everything comes to its end by itself, nothing is missing and nothing is left. Whether no session
 /// was cut short.
 fn end(world: &mut World, base: &[usize]) -> bool {
-    world.partitioned = false;
-    world.link = Link {
-        delay_ns: world.link.delay_ns,
-        ..Link::perfect()
-    };
+    let mut healed = PathConfig::default();
+    healed.link.delay = world.net.config.link.delay;
+    world.net.config = healed;
     let now = world.instant();
     for at in 0..2 {
         let ids: Vec<_> = world.nodes[at].lines.keys().copied().collect();
@@ -221,6 +209,7 @@ fn check_delivery(world: &World) -> bool {
 }
 
 const SEEDS: Seeds<(u64, [u64; 5])> = Seeds {
+    package: "ringway",
     test: "rudp",
     count: 40,
     play: |seed, _print| {

@@ -1,7 +1,6 @@
-//! A network of endpoints in virtual time: links that do what networks do, owners that check what they get.
+//! Endpoints in virtual time on the simulator's network: owners that check what they get, and what may be sent.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -14,110 +13,22 @@ use ringway_proto::packet::{
 };
 use ringway_proto::rudp::{Rudp, RudpConfig};
 use ringway_proto::{CloseCode, Header};
+use ringway_sim::{DatagramNet, PathConfig, Wire};
 
 use crate::seeds::Random;
 
 /// Places at which a body may begin, and its longest length.
 const BODY_BEGINNINGS: usize = 1 << 20;
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// ECN bits of what the nodes send: they react to marks.
+const ECN_CAPABLE: u8 = 2;
+/// When a run begins.
+const BEGAN: Instant = Instant::from_nanos(1_000_000);
 /// Memory of one node.
 pub const BUDGET_BYTES: usize = 64 << 20;
 
-/// One direction between any two nodes. Chances are per million.
-#[derive(Clone, Debug)]
-pub struct Link {
-    pub delay_ns: u64,
-    pub jitter_ns: u64,
-    pub loss: u64,
-    pub burst_enter: u64,
-    pub burst_leave: u64,
-    pub reorder: u64,
-    pub reorder_ns: u64,
-    pub duplicate: u64,
-    pub corrupt: u64,
-    pub truncate: u64,
-    /// 0: no limit.
-    pub bytes_per_s: u64,
-    pub queue_bytes: u64,
-    /// Queue length from which on packets are marked; 0: never.
-    pub mark_bytes: u64,
-    /// Longer packets vanish.
-    pub mtu: usize,
-}
-
-impl Link {
-    pub fn perfect() -> Self {
-        Self {
-            delay_ns: 10_000,
-            jitter_ns: 0,
-            loss: 0,
-            burst_enter: 0,
-            burst_leave: 1_000_000,
-            reorder: 0,
-            reorder_ns: 0,
-            duplicate: 0,
-            corrupt: 0,
-            truncate: 0,
-            bytes_per_s: 0,
-            queue_bytes: 1 << 20,
-            mark_bytes: 0,
-            mtu: 65_507,
-        }
-    }
-
-    /// Each fault is off in half of all seeds.
-    pub fn swarm(random: &mut Random) -> Self {
-        let mut some = |max: u64| {
-            if random.below(2) == 0 {
-                0
-            } else {
-                let top = max >> random.below(6);
-                1 + random.below(top)
-            }
-        };
-        let mut link = Self {
-            loss: some(300_000),
-            burst_enter: some(20_000),
-            burst_leave: 100_000 + some(800_000),
-            jitter_ns: some(2_000_000),
-            reorder: some(300_000),
-            reorder_ns: some(20_000_000),
-            duplicate: some(300_000),
-            corrupt: some(50_000),
-            truncate: some(50_000),
-            mark_bytes: some(100_000),
-            delay_ns: 1_000 + some(20_000_000),
-            ..Self::perfect()
-        };
-        link.mtu = [1200, 1400, 1472, 9000, 65_507][random.below(5) as usize];
-        if random.below(2) == 0 {
-            link.bytes_per_s = [1_000_000, 20_000_000, 1_000_000_000][random.below(3) as usize];
-            link.queue_bytes = [20_000, 200_000, 1 << 20][random.below(3) as usize];
-        }
-        link
-    }
-}
-
 /// Says of a datagram to an address whether it is dropped.
 pub type Filter = Box<dyn FnMut(SocketAddr, &[u8]) -> bool>;
-
-/// State of a way between two addresses.
-#[derive(Debug, Default)]
-struct Way {
-    busy_until: u64,
-    last_arrival: u64,
-    is_bad: bool,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Flight {
-    at: u64,
-    order: u64,
-    from: SocketAddr,
-    to: SocketAddr,
-    ecn: u8,
-    bytes: Vec<u8>,
-}
 
 /// What the owner of a session knows of it.
 #[derive(Debug, Default)]
@@ -168,21 +79,14 @@ pub struct Node {
 
 pub struct World {
     pub now: u64,
-    pub link: Link,
+    pub net: DatagramNet,
     pub nodes: Vec<Node>,
     pub random: Random,
-    flights: BinaryHeap<Reverse<Flight>>,
-    ways: BTreeMap<(SocketAddr, SocketAddr), Way>,
-    order: u64,
-    /// Translation of a node's address into the one that others see.
-    pub nat: BTreeMap<SocketAddr, SocketAddr>,
-    pub partitioned: bool,
     /// Drops the datagrams for which it says so.
     pub filter: Option<Filter>,
     pub delivered: u64,
     pub carried: u64,
     pub carried_bytes: u64,
-    pub marked: u64,
     pub hash: u64,
 }
 
@@ -230,22 +134,16 @@ pub fn body_of(lane: usize, number: u64, len: usize) -> &'static [u8] {
 }
 
 impl World {
-    pub fn new(link: Link, seed: u64) -> Self {
+    pub fn new(path: PathConfig, seed: u64) -> Self {
         Self {
-            now: 1_000_000,
-            link,
+            now: BEGAN.as_nanos(),
+            net: DatagramNet::new(path, seed, BEGAN),
             nodes: Vec::new(),
             random: Random(seed),
-            flights: BinaryHeap::new(),
-            ways: BTreeMap::new(),
-            order: 0,
-            nat: BTreeMap::new(),
-            partitioned: false,
             filter: None,
             delivered: 0,
             carried: 0,
             carried_bytes: 0,
-            marked: 0,
             hash: 0xCBF2_9CE4_8422_2325,
         }
     }
@@ -359,21 +257,13 @@ impl World {
 
     /// A datagram that somebody writes by hand.
     pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.order += 1;
-        self.flights.push(Reverse(Flight {
-            at: self.now,
-            order: self.order,
-            from,
-            to,
-            ecn: 0,
-            bytes: bytes.to_vec(),
-        }));
+        self.net.inject(self.instant(), from, to, bytes);
     }
 
     /// Everything that happens at the next moment at which something happens. False: nothing ever will.
     pub fn step(&mut self, until: u64) -> bool {
         self.flush();
-        let flight = self.flights.peek().map(|Reverse(flight)| flight.at);
+        let flight = self.net.next().map(Instant::as_nanos);
         let timers = self
             .nodes
             .iter()
@@ -395,13 +285,8 @@ impl World {
                 self.events(index, &[]);
             }
         }
-        while let Some(Reverse(flight)) = self.flights.peek()
-            && flight.at <= self.now
-        {
-            let Some(Reverse(flight)) = self.flights.pop() else {
-                break;
-            };
-            self.arrive(flight);
+        while let Some(wire) = self.net.recv(now) {
+            self.arrive(wire);
         }
         self.flush();
         true
@@ -472,123 +357,49 @@ impl World {
             );
         }
         let own = node.address;
-        let from = self.nat.get(&own).copied().unwrap_or(own);
         self.note(&[self.now, packet.len() as u64]);
         self.carried += 1;
         self.carried_bytes += packet.len() as u64;
-        let link = self.link.clone();
-        let way = self.ways.entry((own, to)).or_default();
-        let mut ecn = 2;
-        if link.bytes_per_s > 0 {
-            let waiting = way.busy_until.saturating_sub(self.now) as u128
-                * u128::from(link.bytes_per_s)
-                / 1_000_000_000;
-            if waiting + packet.len() as u128 > u128::from(link.queue_bytes) {
-                return;
-            }
-            if link.mark_bytes > 0 && waiting > u128::from(link.mark_bytes) {
-                ecn = 3;
-                self.marked += 1;
-            }
-            let wire = packet.len() as u64 * 1_000_000_000 / link.bytes_per_s;
-            way.busy_until = way.busy_until.max(self.now) + wire;
-        } else {
-            way.busy_until = self.now;
-        }
-        let departs = way.busy_until;
-        let turns = if way.is_bad {
-            link.burst_leave
-        } else {
-            link.burst_enter
-        };
-        if self.random.hits(turns) {
-            way.is_bad = !way.is_bad;
-        }
-        let is_bad = way.is_bad;
-        let lost = self.partitioned
-            || packet.len() > link.mtu
-            || self.random.hits(link.loss)
-            || (is_bad && self.random.hits(900_000))
-            || self
-                .filter
-                .as_mut()
-                .is_some_and(|filter| filter(to, packet));
-        if lost {
-            return;
-        }
-        let copies = 1 + u64::from(self.random.hits(link.duplicate));
-        for _ in 0..copies {
-            let mut bytes = packet.to_vec();
-            if self.random.hits(link.corrupt) {
-                let bit = self.random.below(bytes.len() as u64 * 8) as usize;
-                bytes[bit / 8] ^= 1 << (bit % 8);
-            }
-            if self.random.hits(link.truncate) {
-                bytes.truncate(self.random.below(bytes.len() as u64) as usize);
-            }
-            let jitter = self.random.below(link.jitter_ns + 1);
-            let mut at = departs + link.delay_ns + jitter;
-            if self.random.hits(link.reorder) {
-                at += 1 + self.random.below(link.reorder_ns + 1);
-            } else if let Some(way) = self.ways.get_mut(&(own, to)) {
-                at = at.max(way.last_arrival);
-                way.last_arrival = at;
-            }
-            self.order += 1;
-            self.flights.push(Reverse(Flight {
-                at,
-                order: self.order,
-                from,
-                to,
-                ecn,
-                bytes,
-            }));
+        let lost = self
+            .filter
+            .as_mut()
+            .is_some_and(|filter| filter(to, packet));
+        if !lost {
+            self.net.send(self.instant(), own, to, ECN_CAPABLE, packet);
         }
     }
 
-    fn arrive(&mut self, flight: Flight) {
-        // Behind a translation only the current outer address is reached.
-        let inner = self
-            .nat
-            .iter()
-            .find(|(_, outer)| **outer == flight.to)
-            .map(|(inner, _)| *inner);
-        let to = inner.unwrap_or(flight.to);
-        if inner.is_none() && self.nat.contains_key(&flight.to) {
-            return;
-        }
-        let Some(index) = self.nodes.iter().position(|node| node.address == to) else {
-            return;
+    fn arrive(&mut self, mut wire: Wire) {
+        let Some(index) = self.nodes.iter().position(|node| node.address == wire.to) else {
+            return self.net.keep(wire.bytes);
         };
         self.delivered += 1;
-        let mut batch = flight.bytes;
-        let segment = batch.len();
-        let (from, ecn) = (flight.from, flight.ecn);
+        let now = self.instant();
+        let segment = wire.bytes.len();
         // Packets of one size that arrive together come in one batch.
-        while let Some(Reverse(next)) = self.flights.peek()
-            && next.at <= self.now
-            && (next.from, next.to, next.ecn) == (from, flight.to, ecn)
-            && segment > 0
-            && batch.len().is_multiple_of(segment)
-            && !next.bytes.is_empty()
-            && next.bytes.len() <= segment
-            && batch.len() + next.bytes.len() <= 65_535
+        while segment > 0
+            && wire.bytes.len().is_multiple_of(segment)
+            && let room = segment.min(65_535 - wire.bytes.len())
+            && let Some(next) = self.net.recv_alike(now, &wire, room)
         {
-            if let Some(Reverse(next)) = self.flights.pop() {
-                batch.extend_from_slice(&next.bytes);
-            }
+            wire.bytes.extend_from_slice(&next.bytes);
+            self.net.keep(next.bytes);
         }
+        let Wire {
+            from, ecn, bytes, ..
+        } = wire;
         let now = self.instant();
         let node = &mut self.nodes[index];
-        *node.received.entry(from).or_default() += batch.len() as u64;
+        *node.received.entry(from).or_default() += bytes.len() as u64;
         let meta = PacketMeta {
             peer: from,
             segment_bytes: segment,
             ecn,
             local: None,
         };
-        node.endpoint.handle_datagrams(&meta, &batch, now);
-        self.events(index, &batch);
+        node.endpoint.handle_datagrams(&meta, &bytes, now);
+        self.events(index, &bytes);
+        self.net.keep(bytes);
     }
 
     fn events(&mut self, index: usize, batch: &[u8]) {
@@ -771,8 +582,8 @@ fn check_window(node: &Node, before: &BTreeMap<SessionId, (u64, u64)>) {
 }
 
 /// Two nodes and an open session between them.
-pub fn pair(link: Link, seed: u64, config: &RudpConfig) -> (World, SessionId, SessionId) {
-    let mut world = World::new(link, seed);
+pub fn pair(path: PathConfig, seed: u64, config: &RudpConfig) -> (World, SessionId, SessionId) {
+    let mut world = World::new(path, seed);
     let client = world.add(config.clone());
     let server = world.add(config.clone());
     let near = world.connect(client, server);

@@ -42,7 +42,8 @@ impl Random {
 
 /// Runs of one suite.
 pub struct Seeds<T> {
-    /// The test binary, for the line that replays a run.
+    /// The package and its test binary, for the line that replays a run.
+    pub package: &'static str,
     pub test: &'static str,
     /// How many seeds run when `RINGWAY_SEEDS` says nothing.
     pub count: u64,
@@ -105,8 +106,8 @@ impl<T: PartialEq + std::fmt::Debug> Seeds<T> {
         let outcome = std::panic::catch_unwind(|| (self.play)(seed, print));
         if outcome.is_err() {
             eprintln!(
-                "replay with: RINGWAY_SEED={seed} cargo test --release -p ringway --test {} -- --nocapture",
-                self.test
+                "replay with: RINGWAY_SEED={seed} cargo test --release -p {} --test {} -- --nocapture",
+                self.package, self.test
             );
         }
         outcome.ok()

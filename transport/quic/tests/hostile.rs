@@ -10,7 +10,7 @@ use ringway_proto::packet::{ConnectRefusal, Delivery, Fault, PacketEndpoint, Ses
 use ringway_proto::{CloseCode, Timeout};
 use ringway_quic::{AddressProof, QuicConfig};
 
-use world::{Link, Rng, World, configs, pattern};
+use world::{Rng, World, configs, near, pattern};
 
 fn stranger(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 9, 8, 7], 20_000 + number))
@@ -31,7 +31,7 @@ fn a_retry_proves_the_address_and_costs_one_round_trip() {
     };
     let without = elapsed(AddressProof::Never);
     let with = elapsed(AddressProof::Always);
-    let round_trip = 2 * Link::default().delay;
+    let round_trip = 2 * near().link.delay.max;
     assert!(with >= without + round_trip, "{without:?} {with:?}");
 }
 
@@ -227,7 +227,8 @@ fn a_session_follows_a_client_behind_a_rebinding_nat() {
     let (server, client) = world.open();
     for round in 1..=3_u16 {
         let address = SocketAddr::from(([192, 0, 2, 1], 40_000 + round));
-        world.hosts[1].seen_as = Some(address);
+        let inner = world.hosts[1].address;
+        world.net.rebind(inner, address);
         world.send(1, client, round, &pattern(1, 50_000), Delivery::Ordered);
         world.send(0, server, round, &pattern(1, 50_000), Delivery::Ordered);
         let all = usize::from(round);
@@ -247,7 +248,8 @@ fn who_forbids_migration_hears_nothing_from_elsewhere() {
     };
     let mut world = World::with(10, server, client);
     let (_, client) = world.open();
-    world.hosts[1].seen_as = Some(stranger(1));
+    let inner = world.hosts[1].address;
+    world.net.rebind(inner, stranger(1));
     world.send(1, client, 1, b"from elsewhere", Delivery::Ordered);
     world.pass(Duration::from_secs(5));
     assert!(world.messages(0).is_empty());
@@ -307,7 +309,7 @@ fn a_restarted_server_is_noticed_by_a_reset() {
     // The same secrets, as a server with a fixed seed has after a restart.
     let fresh = world.add(server, 14);
     let old = world.hosts[0].address;
-    world.hosts[0].seen_as = Some(stranger(9));
+    world.hosts[0].address = stranger(9);
     world.hosts[fresh].address = old;
     world.send(1, client, 1, &pattern(1, 3_000), Delivery::Ordered);
     assert!(world.run(Duration::from_secs(30), |world| world.end(1).is_some()));
@@ -357,7 +359,7 @@ fn a_path_that_gets_narrow_is_found_out() {
     );
     let wide = world.hosts[1].endpoint.path(client).expect("open");
     assert!(wide.payload_bytes_max > 1_400, "{wide:?}");
-    world.link.payload_max = 1_250;
+    world.net.config.faults.black_hole_bytes = 1_250;
     world.send(1, client, 2, &pattern(1, 200_000), Delivery::Ordered);
     assert!(
         world.run(Duration::from_secs(60), |world| world.messages(0).len()

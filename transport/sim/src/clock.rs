@@ -77,13 +77,13 @@ pub(crate) struct Clock {
     due: BinaryHeap<Reverse<Due>>,
 }
 
-/// Where virtual time starts: not at zero, which is a special value to careless code.
-const START: Instant = Instant::from_nanos(1_000_000_000);
-
 impl Clock {
+    /// Where virtual time starts: not at zero, which is a special value to careless code.
+    pub(crate) const START: Instant = Instant::from_nanos(1_000_000_000);
+
     pub(crate) fn new() -> Self {
         Self {
-            now: START,
+            now: Self::START,
             sequence: 0,
             due: BinaryHeap::new(),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rng::{Concern, Rng};
-use crate::{Chance, DatagramFaults, DriverFaults, Faults, Span, StreamFaults};
+use crate::{Chance, DatagramFaults, DriverFaults, Faults, PathConfig, Span, StreamFaults};
 
 /// Largest socket buffer of a simulated stream; more is taken as this.
 pub(crate) const BUFFER_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -52,6 +52,20 @@ pub struct DatagramLink {
     pub ecn_threshold_bytes: u32,
 }
 
+impl Default for DatagramLink {
+    /// Perfect: 10 us one way, no jitter, no limit of bandwidth, 1 MiB of queue, datagrams as long as UDP allows.
+    fn default() -> Self {
+        Self {
+            delay: Span::micros(10, 10),
+            jitter: Duration::ZERO,
+            bandwidth_bytes_per_s: 0,
+            mtu_bytes: 65_507,
+            queue_bytes: 1024 * 1024,
+            ecn_threshold_bytes: 0,
+        }
+    }
+}
+
 /// Choices that differ between real drivers; none of them is a fault, so healing leaves them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Habits {
@@ -73,12 +87,8 @@ impl NetConfig {
                 buffer_bytes: 256 * 1024,
             },
             datagram: DatagramLink {
-                delay: Span::micros(10, 10),
-                jitter: Duration::ZERO,
-                bandwidth_bytes_per_s: 0,
                 mtu_bytes: 1452,
-                queue_bytes: 1024 * 1024,
-                ecn_threshold_bytes: 0,
+                ..DatagramLink::default()
             },
             habits: Habits {
                 slot_recv: Chance::NEVER,
@@ -95,7 +105,7 @@ impl NetConfig {
     pub fn swarm(seed: u64) -> Self {
         let mut draw = Draw(Rng::split(seed, Concern::Swarm, 0));
         let mtu_bytes = draw.pick([1200, 1452, 8952, 65_507]);
-        Self {
+        let mut config = Self {
             stream: StreamLink {
                 connect_delay: draw.span(1, 50_000),
                 delay: draw.span(1, 50_000),
@@ -119,7 +129,9 @@ impl NetConfig {
                 datagram: draw.datagram_faults(mtu_bytes),
                 driver: draw.driver_faults(),
             },
-        }
+        };
+        draw.disruptions(&mut config.faults.datagram);
+        config
     }
 }
 
@@ -129,7 +141,35 @@ impl Default for NetConfig {
     }
 }
 
-/// The generator of [`NetConfig::swarm`].
+impl PathConfig {
+    /// A random path that reliable transports must master: 1200 bytes pass now and then, each kind of fault is off in half
+    /// of all seeds.
+    #[must_use]
+    pub fn swarm(seed: u64) -> Self {
+        let mut draw = Draw(Rng::split(seed, Concern::PathSwarm, 0));
+        let mut config = Self {
+            link: DatagramLink {
+                delay: draw.span(1, 20_000),
+                jitter: draw.span(1, 2_000).max,
+                bandwidth_bytes_per_s: draw.pick([0, 1_000_000_000, 20_000_000, 1_000_000]),
+                queue_bytes: draw.pick([20_000, 200_000, 1 << 20, 1 << 20]),
+                ecn_threshold_bytes: draw.pick([0, 0, 5_000, 50_000]),
+                ..DatagramLink::default()
+            },
+            faults: DatagramFaults {
+                loss: draw.chance(300_000),
+                burst_enter: draw.chance(20_000),
+                reorder_window: draw.span(10, 20_000).max,
+                ..draw.datagram_faults(0)
+            },
+        };
+        config.faults.black_hole_bytes = draw.pick([1200, 1400, 9000, 0]);
+        draw.disruptions(&mut config.faults);
+        config
+    }
+}
+
+/// The generator of [`NetConfig::swarm`] and [`PathConfig::swarm`].
 struct Draw(Rng);
 
 impl Draw {
@@ -184,6 +224,18 @@ impl Draw {
             truncate: self.chance(20_000),
             ecn_mark: self.chance(200_000),
             black_hole_bytes: self.pick([0, 0, 0, mtu_bytes / 2]),
+            ..DatagramFaults::default()
+        }
+    }
+
+    /// Partitions of at most 100 ms, and rebindings.
+    fn disruptions(&mut self, faults: &mut DatagramFaults) {
+        if self.0.hits(Chance::percent(50)) {
+            faults.partition_every = self.span(20_000, 2_000_000).max;
+            faults.partition_time = (faults.partition_every / 2).min(Duration::from_millis(100));
+        }
+        if self.0.hits(Chance::percent(50)) {
+            faults.rebind_every = self.span(10_000, 1_000_000).max;
         }
     }
 

@@ -38,6 +38,10 @@ pub enum Fault {
     BlackHole,
     /// A queue of datagrams was full, and one was dropped.
     Overflow,
+    /// A datagram was lost in a partition.
+    Partition,
+    /// A translation of addresses forgot what it knew.
+    Rebind,
     /// A receive found no buffer.
     Starve,
     /// A completion came late.
@@ -48,7 +52,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Reset,
         Self::Stall,
         Self::PartialRead,
@@ -65,6 +69,8 @@ impl Fault {
         Self::EcnMark,
         Self::BlackHole,
         Self::Overflow,
+        Self::Partition,
+        Self::Rebind,
         Self::Starve,
         Self::Late,
         Self::Accept,

@@ -1,23 +1,20 @@
 //! Datagram sockets and the way between them as the network sees it.
 //!
-//! Each socket has one link out, which loses, delays, duplicates, reorders, cuts and corrupts; and one inbox,
-//! which drops what does not fit. Nothing is ever told to the sender, but that a datagram is too long.
+//! Each socket has one [path](crate::DatagramPath) out, which loses, delays, duplicates, reorders, cuts and corrupts; and
+//! one inbox, which drops what does not fit. A connected socket stands behind a translation of addresses (NAT). Nothing is ever told to the sender, but that a datagram is too long.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ringway_buf::{Id, Instant};
 use ringway_driver::{Address, DatagramMeta};
 
-use crate::clock::Event;
+use crate::clock::{Clock, Event};
 use crate::errno::{EADDRINUSE, ENFILE};
 use crate::names::source_of;
 use crate::net::Net;
-use crate::pipe::wire_time;
-use crate::rng::{Concern, Rng, nanos};
 use crate::stream::Owner;
-use crate::{DatagramFaults, DatagramLink, Fault, Span};
+use crate::{Arrival, DatagramPath, Fault, Passage, PathConfig};
 
 /// Most datagrams on their way in the whole network; more are dropped as by a full queue.
 pub(crate) const FLIGHTS_MAX: usize = 64 * 1024;
@@ -25,10 +22,6 @@ pub(crate) const FLIGHTS_MAX: usize = 64 * 1024;
 const COALESCE_MAX: u32 = 64;
 /// Payload buffers that are kept for the next datagrams.
 const SPARE_PAYLOADS_MAX: usize = 1024;
-/// Most bits that one corruption flips.
-const FLIPPED_BITS_MAX: u64 = 8;
-/// ECN bits: "congestion experienced" (RFC 3168, section 5).
-const ECN_CE: u8 = 3;
 /// ECN bits: ECT(0), set by a sender that reacts to marks (RFC 3168, section 5).
 const ECN_CAPABLE: u8 = 2;
 
@@ -52,22 +45,10 @@ pub(crate) struct Mailbox {
     ecn: bool,
     inbox: VecDeque<Flight>,
     inbox_bytes: usize,
-    link: Link,
-}
-
-/// The state of a way out.
-#[derive(Debug)]
-struct Link {
-    busy_until: Instant,
-    last_arrival: Instant,
-    /// The bad state of Gilbert and Elliott.
-    bad: bool,
-    delay: Rng,
-    loss: Rng,
-    copy: Rng,
-    order: Rng,
-    bits: Rng,
-    mark: Rng,
+    path: DatagramPath,
+    /// Under which address others see it, once a translation has forgotten its first one.
+    outer: Option<SocketAddr>,
+    rebinds: u64,
 }
 
 /// How a new datagram socket is made.
@@ -122,7 +103,9 @@ impl Net {
             ecn: options.ecn,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
-            link: Link::new(self.seed, self.directions),
+            path: DatagramPath::new(self.seed, self.directions, Clock::START),
+            outer: None,
+            rebinds: 0,
         };
         let id = self.mailboxes.insert(mailbox).map_err(|_full| ENFILE)?;
         self.names.insert(&address, id);
@@ -133,6 +116,9 @@ impl Net {
     pub(crate) fn close_mailbox(&mut self, id: Id) {
         if let Some(gone) = self.mailboxes.remove(id) {
             self.names.remove(&Address::Udp(gone.local), id);
+            if let Some(outer) = gone.outer {
+                self.names.remove(&Address::Udp(outer), id);
+            }
             for flight in gone.inbox {
                 self.keep_payload(flight.payload);
             }
@@ -148,56 +134,40 @@ impl Net {
         ecn: Option<u8>,
     ) -> Sent {
         let now = self.clock.now();
-        let way = self.config.datagram;
-        let faults = self.config.faults.datagram;
-        let mtu = way.mtu_bytes as usize;
-        if payload.len() > mtu {
-            return Sent::TooLong(mtu);
-        }
+        let config = PathConfig {
+            link: self.config.datagram,
+            faults: self.config.faults.datagram,
+        };
+        self.rebind(id, now, &config);
         let Some(mailbox) = self.mailboxes.get_mut(id) else {
             return Sent::Dropped;
         };
         let Some(to) = to.or(mailbox.peer) else {
             return Sent::Dropped;
         };
-        let from = source_of(mailbox.local, to);
-        let link = &mut mailbox.link;
-        let waiting = link.waiting_bytes(now, &way);
+        let from = mailbox
+            .outer
+            .unwrap_or_else(|| source_of(mailbox.local, to));
+        let waiting = mailbox.path.waiting_bytes(now, &config.link);
         self.trace.words([id.to_bits(), waiting]);
         self.trace.bytes(payload);
-        if waiting + payload.len() as u64 > u64::from(way.queue_bytes)
-            || self.flights.len() + 2 > FLIGHTS_MAX
-        {
+        if self.flights.len() + 2 > FLIGHTS_MAX {
             self.counts.add(Fault::Overflow);
             return Sent::Dropped;
         }
-        link.busy_until =
-            link.busy_until.max(now) + wire_time(payload.len(), way.bandwidth_bytes_per_s);
-        if let Some(fault) = link.loses(payload.len(), &faults) {
-            self.counts.add(fault);
-            return Sent::Left;
-        }
-        let mut ecn = ecn.unwrap_or(if mailbox.ecn { ECN_CAPABLE } else { 0 });
-        let full = way.ecn_threshold_bytes > 0 && waiting >= u64::from(way.ecn_threshold_bytes);
-        if ecn != 0 && (full || link.mark.hits(faults.ecn_mark)) {
-            self.counts.add(Fault::EcnMark);
-            ecn = ECN_CE;
-        }
-        let twice = link.copy.hits(faults.duplicate);
-        if twice {
-            self.counts.add(Fault::Duplicate);
-        }
-        for _ in 0..=u32::from(twice) {
-            let mut copy = self.spare_payloads.pop().unwrap_or_default();
-            copy.extend_from_slice(payload);
-            let flight = Flight {
-                from,
-                to,
-                ecn,
-                truncated: false,
-                payload: copy,
-            };
-            self.fly(id, flight, now);
+        let ecn = ecn.unwrap_or(if mailbox.ecn { ECN_CAPABLE } else { 0 });
+        let passage = mailbox
+            .path
+            .send(now, payload.len(), ecn, &config, &mut self.counts);
+        match passage {
+            Passage::TooLong(bytes_max) => return Sent::TooLong(bytes_max),
+            Passage::Overflow => return Sent::Dropped,
+            Passage::Lost(_) => {}
+            Passage::Arrives(first, second) => {
+                for arrival in [Some(first), second].into_iter().flatten() {
+                    self.fly(from, to, &arrival, payload);
+                }
+            }
         }
         Sent::Left
     }
@@ -283,38 +253,57 @@ impl Net {
         Some((meta, count, len))
     }
 
-    /// Damages a datagram as its link does and puts it on its way.
-    fn fly(&mut self, id: Id, mut flight: Flight, now: Instant) {
-        let way = self.config.datagram;
-        let faults = self.config.faults.datagram;
+    /// Damages a copy of a datagram as its path does and puts it on its way.
+    fn fly(&mut self, from: SocketAddr, to: SocketAddr, arrival: &Arrival, payload: &[u8]) {
+        let mut copy = self.spare_payloads.pop().unwrap_or_default();
+        copy.extend_from_slice(payload);
+        arrival.damage(&mut copy);
+        copy.truncate(arrival.len);
+        let flight = Flight {
+            from,
+            to,
+            ecn: arrival.ecn,
+            truncated: arrival.len < payload.len(),
+            payload: copy,
+        };
+        if let Ok(flight) = self.flights.insert(flight) {
+            self.clock.plan(arrival.at, Event::Datagram { flight });
+        }
+    }
+
+    /// Gives a connected socket a new face if its translation has forgotten the old one.
+    fn rebind(&mut self, id: Id, now: Instant, config: &PathConfig) {
+        let age = now.saturating_since(Clock::START);
+        let rebinds = config.faults.rebinds(age);
         let Some(mailbox) = self.mailboxes.get_mut(id) else {
             return;
         };
-        let link = &mut mailbox.link;
-        if link.bits.hits(faults.corrupt) && !flight.payload.is_empty() {
-            self.counts.add(Fault::Corrupt);
-            link.flip_bits(&mut flight.payload);
+        let Some(peer) = mailbox.peer.filter(|_| rebinds > mailbox.rebinds) else {
+            return;
+        };
+        mailbox.rebinds = rebinds;
+        let mut face = source_of(mailbox.local, peer);
+        face.set_port(0);
+        let Some(fresh) = self.names.with_port(&Address::Udp(face)) else {
+            return;
+        };
+        if let Some(outer) = mailbox.outer {
+            self.names.remove(&Address::Udp(outer), id);
         }
-        if link.bits.hits(faults.truncate) && !flight.payload.is_empty() {
-            self.counts.add(Fault::Truncate);
-            let kept = link.bits.len(flight.payload.len()) - 1;
-            flight.payload.truncate(kept);
-            flight.truncated = true;
-        }
-        let held = link.order.hits(faults.reorder);
-        if held {
-            self.counts.add(Fault::Reorder);
-        }
-        let arrival = link.arrival(now, &way, held.then_some(faults.reorder_window));
-        if let Ok(flight) = self.flights.insert(flight) {
-            self.clock.plan(arrival, Event::Datagram { flight });
-        }
+        mailbox.outer = fresh.socket_addr();
+        self.names.insert(&fresh, id);
+        self.counts.add(Fault::Rebind);
     }
 
     /// The socket that gets a datagram: one that is connected to its sender, else one that is not connected.
     fn addressee(&self, flight: &Flight) -> Option<Id> {
         let ids = self.names.answering(&Address::Udp(flight.to));
-        let peer_of = |id: &Id| self.mailboxes.get(*id).map(|mailbox| mailbox.peer);
+        // Whom a translation shows under another address is not reached under this one.
+        let peer_of = |id: &Id| {
+            let mailbox = self.mailboxes.get(*id)?;
+            let here = mailbox.outer.is_none_or(|outer| outer == flight.to);
+            here.then_some(mailbox.peer)
+        };
         if let Some(id) = ids.iter().find(|id| peer_of(id) == Some(Some(flight.from))) {
             return Some(*id);
         }
@@ -351,79 +340,5 @@ impl Mailbox {
         let flight = self.inbox.pop_front()?;
         self.inbox_bytes -= flight.charge();
         Some(flight)
-    }
-}
-
-impl Link {
-    fn new(seed: u64, index: u64) -> Self {
-        let lane = |concern| Rng::split(seed, concern, index);
-        Self {
-            busy_until: Instant::ZERO,
-            last_arrival: Instant::ZERO,
-            bad: false,
-            delay: lane(Concern::DatagramDelay),
-            loss: lane(Concern::DatagramLoss),
-            copy: lane(Concern::DatagramCopy),
-            order: lane(Concern::DatagramOrder),
-            bits: lane(Concern::DatagramBits),
-            mark: lane(Concern::DatagramMark),
-        }
-    }
-
-    /// Bytes that wait for the link.
-    fn waiting_bytes(&self, now: Instant, way: &DatagramLink) -> u64 {
-        let wait = u128::from(nanos(self.busy_until.saturating_since(now)));
-        let bytes = wait * u128::from(way.bandwidth_bytes_per_s) / 1_000_000_000;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
-    }
-
-    /// Whether the next datagram is lost, and how.
-    fn loses(&mut self, len: usize, faults: &DatagramFaults) -> Option<Fault> {
-        if faults.black_hole_bytes > 0 && len > faults.black_hole_bytes as usize {
-            return Some(Fault::BlackHole);
-        }
-        let turns = if self.bad {
-            faults.burst_leave
-        } else {
-            faults.burst_enter
-        };
-        if self.loss.hits(turns) {
-            self.bad = !self.bad;
-        }
-        if self.bad && self.loss.hits(faults.burst_loss) {
-            return Some(Fault::BurstLoss);
-        }
-        self.loss.hits(faults.loss).then_some(Fault::Loss)
-    }
-
-    /// When a datagram arrives. Those that are not held back keep their order.
-    fn arrival(&mut self, now: Instant, way: &DatagramLink, held: Option<Duration>) -> Instant {
-        let jitter = self.delay.duration(Span {
-            min: Duration::ZERO,
-            max: way.jitter,
-        });
-        let arrival = self.busy_until.max(now) + self.delay.duration(way.delay) + jitter;
-        match held {
-            Some(window) => {
-                arrival
-                    + self.order.duration(Span {
-                        min: Duration::from_nanos(1),
-                        max: window,
-                    })
-            }
-            None => {
-                self.last_arrival = self.last_arrival.max(arrival);
-                self.last_arrival
-            }
-        }
-    }
-
-    fn flip_bits(&mut self, payload: &mut [u8]) {
-        let count = self.bits.between(1, FLIPPED_BITS_MAX);
-        for _ in 0..count {
-            let bit = self.bits.below(payload.len() as u64 * 8);
-            let index = usize::try_from(bit / 8).unwrap_or(0);
-            payload[index] ^= 1 << (bit % 8);
-        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rng::nanos;
+
 /// A probability in parts per million: integers, so that a run is the same on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chance(u32);
@@ -134,6 +136,31 @@ pub struct DatagramFaults {
     pub ecn_mark: Chance,
     /// Datagrams longer than this vanish without an error (a path that drops what it should report); 0 is off.
     pub black_hole_bytes: u32,
+    /// A partition begins this often, counted from the beginning of the run; zero is off.
+    pub partition_every: Duration,
+    /// How long a partition lasts: nothing passes meanwhile, in either direction.
+    pub partition_time: Duration,
+    /// A translation of addresses (NAT) forgets what it knew this often, counted from the beginning of the run: who is
+    /// behind it is seen under a new address from the next datagram on, and not reached under the old one. Zero is off.
+    pub rebind_every: Duration,
+}
+
+impl DatagramFaults {
+    /// Whether nothing passes when a run is this old.
+    #[must_use]
+    pub fn is_partitioned(&self, age: Duration) -> bool {
+        let every = nanos(self.partition_every);
+        let age = nanos(age);
+        every > 0 && age >= every && age % every < nanos(self.partition_time)
+    }
+
+    /// How often translations have forgotten what they knew when a run is this old.
+    #[must_use]
+    pub fn rebinds(&self, age: Duration) -> u64 {
+        nanos(age)
+            .checked_div(nanos(self.rebind_every))
+            .unwrap_or(0)
+    }
 }
 
 /// Faults of a driver and of the system below it.

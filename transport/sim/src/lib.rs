@@ -6,6 +6,8 @@
 //! * [`SimNet`] is the network of a run: it owns the clock, the links and every random number.
 //! * [`SimDriver`] is one host; [`SimNet::node`] makes it. It keeps the contract of
 //!   [`Driver`](ringway_driver::Driver).
+//! * [`DatagramPath`] is what a network does to datagrams, by itself: the same model for the simulator, for
+//!   `ringway impair` and for machines that are driven by hand ([`DatagramNet`]).
 //! * [`NetConfig`] describes links and [`Faults`]; [`NetConfig::swarm`] draws a random mix of both.
 //!
 //! Invariants: the same seed and the same calls give the same run ([`SimNet::trace_hash`]); nothing here
@@ -52,12 +54,14 @@ mod datagram;
 mod driver;
 mod errno;
 mod faults;
+mod flights;
 mod handshake;
 mod listener;
 mod names;
 mod net;
 mod node;
 mod open;
+mod path;
 mod pipe;
 mod recv;
 mod ring;
@@ -66,9 +70,13 @@ mod send;
 mod socket;
 mod stream;
 mod trace;
+mod wires;
 
 pub use config::{DatagramLink, Habits, NetConfig, StreamLink};
 pub use counts::{Fault, FaultCounts};
 pub use driver::SimDriver;
 pub use faults::{Chance, DatagramFaults, DriverFaults, Faults, Span, StreamFaults};
+pub use flights::Flights;
 pub use net::{Pending, SimNet};
+pub use path::{Arrival, DatagramPath, Passage, PathConfig};
+pub use wires::{DatagramNet, Wire};

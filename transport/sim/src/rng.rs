@@ -34,6 +34,7 @@ pub(crate) enum Concern {
     Mode = 17,
     Coalesce = 18,
     Spread = 19,
+    PathSwarm = 20,
 }
 
 /// A seeded generator.
@@ -48,6 +49,11 @@ impl Rng {
         Self {
             state: mix(mix(seed ^ GOLDEN).wrapping_add(concern as u64) ^ mix(index)),
         }
+    }
+
+    /// A generator that begins where another one has drawn.
+    pub(crate) fn from_state(state: u64) -> Self {
+        Self { state }
     }
 
     /// 64 random bits.

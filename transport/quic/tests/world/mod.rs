@@ -6,7 +6,7 @@
     reason = "a harness of tests, of which each file uses its part"
 )]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,10 +14,11 @@ use std::time::Duration;
 use ringway_buf::{Instant, Lease, Mode, Pools, PoolsConfig};
 use ringway_proto::Header;
 use ringway_proto::packet::{
-    Body, Delivery, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SessionEnd, SessionId,
-    TransmitSink,
+    Body, Delivery, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SendRefusal, SessionEnd,
+    SessionId, TransmitSink,
 };
 use ringway_quic::{Identity, QuicConfig, QuicEndpoint, Roots, TlsBuilder, TlsConfig};
+use ringway_sim::{DatagramNet, PathConfig, Span, Wire};
 
 /// The date of every run: 2026-01-15, inside of the validity of the test certificates.
 pub(crate) const TODAY: Duration = Duration::from_secs(1_768_435_200);
@@ -70,29 +71,16 @@ pub(crate) fn configs() -> (QuicConfig, QuicConfig) {
     )
 }
 
-/// What happens to datagrams, each in parts per thousand.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
-    pub(crate) delay: Duration,
-    pub(crate) jitter: Duration,
-    pub(crate) loss: u64,
-    pub(crate) copy: u64,
-    pub(crate) corrupt: u64,
-    /// Larger datagrams vanish.
-    pub(crate) payload_max: usize,
-}
+/// ECN bits of what the hosts send: they react to marks.
+const ECN_CAPABLE: u8 = 2;
+/// When a run begins.
+const BEGAN: Instant = Instant::from_nanos(1_000_000_000);
 
-impl Default for Link {
-    fn default() -> Self {
-        Self {
-            delay: Duration::from_micros(100),
-            jitter: Duration::ZERO,
-            loss: 0,
-            copy: 0,
-            corrupt: 0,
-            payload_max: 65_535,
-        }
-    }
+/// A network without faults, 100 us one way.
+pub(crate) fn near() -> PathConfig {
+    let mut path = PathConfig::default();
+    path.link.delay = Span::micros(100, 100);
+    path
 }
 
 pub(crate) struct Rng(u64);
@@ -137,12 +125,6 @@ pub(crate) enum Said {
     Closed(SessionId, SessionEnd, u64),
 }
 
-struct Flight {
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
-}
-
 /// Takes datagrams apart and keeps them until the network has looked at them.
 #[derive(Default)]
 struct Sink {
@@ -178,8 +160,6 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     pub(crate) pools: Rc<Pools>,
     pub(crate) said: Vec<Said>,
-    /// The network shows this host under this address, if not its own.
-    pub(crate) seen_as: Option<SocketAddr>,
     /// Everything that was sent, before the network looked at it.
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
@@ -190,10 +170,7 @@ pub(crate) struct Host {
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) hosts: Vec<Host>,
-    pub(crate) link: Link,
-    rng: Rng,
-    flights: BTreeMap<(Instant, u64), Flight>,
-    count: u64,
+    pub(crate) net: DatagramNet,
     /// Fingerprint of everything that went over the network: times, addresses and lengths.
     pub(crate) trace: u64,
     /// Gone hosts and cut lines: nothing is delivered there.
@@ -207,12 +184,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            now: Instant::from_nanos(1_000_000_000),
+            now: BEGAN,
             hosts: Vec::new(),
-            link: Link::default(),
-            rng: Rng::new(seed),
-            flights: BTreeMap::new(),
-            count: 0,
+            net: DatagramNet::new(near(), seed, BEGAN),
             trace: 0,
             cut: Vec::new(),
             alarm: None,
@@ -255,7 +229,6 @@ impl World {
             address: SocketAddr::new(ip, 7_000),
             pools,
             said: Vec::new(),
-            seen_as: None,
             sent: 0,
             sent_bytes: 0,
             sink: Sink::default(),
@@ -298,23 +271,28 @@ impl World {
         body: &[u8],
         how: Delivery,
     ) {
+        self.try_send(host, session, tag, body, how).expect("taken");
+    }
+
+    pub(crate) fn try_send(
+        &mut self,
+        host: usize,
+        session: SessionId,
+        tag: u16,
+        body: &[u8],
+        how: Delivery,
+    ) -> Result<(), SendRefusal> {
         let header = Header::message(0, tag, 0);
         let message = self.outgoing(host, header, body, how);
         let now = self.now;
         let taken = self.hosts[host].endpoint.send(session, message, now);
-        taken.map_err(|(_, refusal)| refusal).expect("taken");
+        taken.map_err(|(_, refusal)| refusal)
     }
 
     /// Bytes of a stranger, to be delivered now.
     pub(crate) fn inject(&mut self, from: SocketAddr, to: usize, bytes: &[u8]) {
         let to = self.hosts[to].address;
-        self.count += 1;
-        let flight = Flight {
-            from,
-            to,
-            bytes: bytes.to_vec(),
-        };
-        self.flights.insert((self.now, self.count), flight);
+        self.net.inject(self.now, from, to, bytes);
     }
 
     /// One turn of every host; then time goes on to whatever comes next. False when nothing does.
@@ -322,7 +300,7 @@ impl World {
         for index in 0..self.hosts.len() {
             self.turn(index);
         }
-        let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
+        let flight = self.net.next();
         let timer = self
             .hosts
             .iter()
@@ -332,12 +310,9 @@ impl World {
             return false;
         };
         self.now = self.now.max(next);
-        while let Some(entry) = self.flights.first_entry() {
-            if entry.key().0 > self.now {
-                break;
-            }
-            let flight = entry.remove();
-            self.deliver(&flight);
+        while let Some(wire) = self.net.recv(self.now) {
+            self.deliver(&wire);
+            self.net.keep(wire.bytes);
         }
         for index in 0..self.hosts.len() {
             let due = self.hosts[index].endpoint.poll_timeout();
@@ -372,24 +347,22 @@ impl World {
         self.alarm = None;
     }
 
-    fn deliver(&mut self, flight: &Flight) {
-        let found = self.hosts.iter().position(|host| {
-            host.address == flight.to && host.seen_as.is_none() || host.seen_as == Some(flight.to)
-        });
+    fn deliver(&mut self, wire: &Wire) {
+        let found = self.hosts.iter().position(|host| host.address == wire.to);
         let Some(index) = found else { return };
         if self.cut.contains(&self.hosts[index].address) {
             return;
         }
         let meta = PacketMeta {
-            peer: flight.from,
-            segment_bytes: flight.bytes.len(),
-            ecn: 2,
+            peer: wire.from,
+            segment_bytes: wire.bytes.len(),
+            ecn: wire.ecn,
             local: None,
         };
         let now = self.now;
         self.hosts[index]
             .endpoint
-            .handle_datagrams(&meta, &flight.bytes, now);
+            .handle_datagrams(&meta, &wire.bytes, now);
         self.listen(index);
     }
 
@@ -431,17 +404,18 @@ impl World {
         while host.endpoint.wants_transmit() && host.endpoint.poll_transmit(&mut host.sink, now) {}
         self.listen(index);
         let host = &mut self.hosts[index];
-        let from = host.seen_as.unwrap_or(host.address);
-        let out: Vec<_> = host.sink.out.drain(..).collect();
-        for (to, bytes) in out {
+        let from = host.address;
+        let mut out = std::mem::take(&mut host.sink.out);
+        for (to, bytes) in out.drain(..) {
             let host = &mut self.hosts[index];
             host.sent += 1;
             host.sent_bytes += bytes.len() as u64;
-            self.launch(from, to, bytes);
+            self.launch(from, to, &bytes);
         }
+        self.hosts[index].sink.out = out;
     }
 
-    fn launch(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    fn launch(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         for number in [
             self.now.as_nanos(),
             bytes.len() as u64,
@@ -451,25 +425,7 @@ impl World {
                 .wrapping_mul(0x0100_0000_01B3)
                 .rotate_left(5);
         }
-        let link = self.link;
-        let copies = 1 + u64::from(self.rng.hits(link.copy));
-        for _ in 0..copies {
-            if self.rng.hits(link.loss) || bytes.len() > link.payload_max {
-                continue;
-            }
-            let mut bytes = bytes.clone();
-            if self.rng.hits(link.corrupt) {
-                let bit = usize::try_from(self.rng.below(bytes.len() as u64 * 8)).expect("small");
-                bytes[bit / 8] ^= 1 << (bit % 8);
-            }
-            let jitter = self
-                .rng
-                .below(u64::try_from(link.jitter.as_nanos()).expect("small") + 1);
-            let at = self.now + link.delay + Duration::from_nanos(jitter);
-            self.count += 1;
-            self.flights
-                .insert((at, self.count), Flight { from, to, bytes });
-        }
+        self.net.send(self.now, from, to, ECN_CAPABLE, bytes);
     }
 
     /// The session that `host` has accepted or opened last.
@@ -505,6 +461,18 @@ impl World {
             _ => None,
         })
         .collect()
+    }
+
+    /// Messages of a host that were promised to come, by their tags.
+    pub(crate) fn reliable(&self, host: usize) -> usize {
+        let messages = self.messages(host);
+        messages.iter().filter(|got| got.header.tag < 2_000).count()
+    }
+
+    /// Nobody accuses a peer that keeps the rules.
+    pub(crate) fn assert_honest(&self, host: usize) {
+        let accuses = |said: &Said| matches!(said, Said::Closed(_, SessionEnd::Violation(_), _));
+        assert!(!self.hosts[host].said.iter().any(accuses));
     }
 
     /// Bytes of bodies of which a host was told that the peer has them.

@@ -1,5 +1,7 @@
 //! Datagrams: bursts, coalescing, names, ECN, what is too long.
 
+use std::time::Duration;
+
 use ringway_driver::{Address, Close, Driver, ListenOptions, SocketOptions};
 use ringway_sim::{Chance, Fault, NetConfig, Pending, SimNet, Span};
 
@@ -280,4 +282,44 @@ fn long_datagrams_do_not_depend_on_what_the_scratch_buffer_has_left() {
         .map(|one| &one.bytes[..])
         .collect();
     assert_eq!(held, arrived, "what is held does not change");
+}
+
+#[test]
+fn a_rebinding_changes_the_face_of_connected_sockets_only() {
+    let mut config = NetConfig::perfect();
+    config.faults.datagram.rebind_every = Duration::from_millis(10);
+    let net = SimNet::new(config, 10);
+    let (mut server, mut client) = (host(&net, "server"), host(&net, "client"));
+    let (far, address) = server.bind("udp://127.0.0.1:0");
+    let near = client.connect(&Address::Udp(address));
+    client.driver.read(near, true);
+    let mut ask = |number: usize| {
+        client.send_to(near, None, &[b"question"]);
+        settle(&net, &mut [&mut server, &mut client]);
+        let peer = server.log.arrived.last().map(|one| one.peer);
+        server.send_to(far, peer, &[b"answer"]);
+        settle(&net, &mut [&mut server, &mut client]);
+        assert_eq!(client.log.arrived.len(), number);
+        assert!(client.log.arrived.iter().all(|one| one.peer == address));
+        peer
+    };
+    let first = ask(1);
+    assert_eq!(ask(2), first);
+    net.advance_by(Duration::from_millis(10));
+    let second = ask(3);
+    assert_ne!(second, first);
+    // Whom nobody has told of the new face reaches nobody.
+    server.send_to(far, first, &[b"late"]);
+    settle(&net, &mut [&mut server, &mut client]);
+    assert_eq!(client.log.arrived.len(), 3);
+    net.heal();
+    client.send_to(near, None, &[b"again"]);
+    settle(&net, &mut [&mut server, &mut client]);
+    let last = server.log.arrived.last().map(|one| one.peer);
+    assert_eq!(last, second, "what is translated stays translated");
+    assert_eq!(net.fault_counts().of(Fault::Rebind), 1);
+    client.driver.close(near, Close::Graceful);
+    server.driver.close(far, Close::Abort);
+    settle(&net, &mut [&mut server, &mut client]);
+    assert_eq!(net.pending(), Pending::default());
 }

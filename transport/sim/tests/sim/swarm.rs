@@ -254,7 +254,14 @@ struct Host {
 }
 
 impl Host {
-    fn new(net: &SimNet, name: &str, expected: u32, inbound: u64, outbound: u64) -> Self {
+    /// `expected` messages inbound and outbound, and datagrams to `target`, if there is one.
+    fn new(
+        net: &SimNet,
+        name: &str,
+        expected: u32,
+        (inbound, outbound): (u64, u64),
+        target: Option<std::net::SocketAddr>,
+    ) -> Self {
         // Small enough that memory runs out in some runs, large enough that it comes back. Poisoned
         // memory notices use after free, but costs time: one run in eight has it.
         let budget_bytes = 3 * 1024 * 1024;
@@ -266,9 +273,11 @@ impl Host {
         let pools = Rc::new(Pools::new(PoolsConfig { budget_bytes, mode }));
         let mut driver = net.node(name, Rc::clone(&pools));
         let address = parse("udp://127.0.0.1:0");
-        let mailbox = driver
-            .bind(&address, &ListenOptions::default())
-            .expect("bound");
+        let mailbox = match target {
+            Some(target) => driver.connect(&Address::Udp(target), &SocketOptions::default()),
+            None => driver.bind(&address, &ListenOptions::default()),
+        };
+        let mailbox = mailbox.expect("opened");
         driver.read(mailbox, true);
         let peer = Peer {
             pools,
@@ -301,7 +310,7 @@ impl Host {
         self.driver.read(socket, true);
     }
 
-    fn send_datagram(&mut self, target: std::net::SocketAddr, number: u32) -> bool {
+    fn send_datagram(&mut self, number: u32) -> bool {
         let len = HEAD_BYTES + (number as usize * 53 % 1100);
         let Some(mut lease) = self.peer.pools.lease(2 * len) else {
             return false;
@@ -318,7 +327,7 @@ impl Host {
             lease,
             segment_bytes,
             count,
-            peer: Some(target),
+            peer: None,
             source: None,
             ecn: None,
         };
@@ -419,8 +428,7 @@ fn run(seed: u64) -> (FaultCounts, u64) {
     let net = SimNet::new(NetConfig::swarm(seed), seed);
     let expected = 20 + u32::try_from(mix(seed) % 100).expect("small");
     let connections = 1 + mix(seed ^ 1) % 3;
-    let mut server = Host::new(&net, "server", expected, 2 * seed, 2 * seed + 1);
-    let client = Host::new(&net, "client", expected, 2 * seed + 1, 2 * seed);
+    let mut server = Host::new(&net, "server", expected, (2 * seed, 2 * seed + 1), None);
     let address = parse(if seed.is_multiple_of(2) {
         "tcp://127.0.0.1:0"
     } else {
@@ -436,7 +444,8 @@ fn run(seed: u64) -> (FaultCounts, u64) {
         .driver
         .local_address(server.mailbox)
         .and_then(|local| local.socket_addr());
-    let target = target.expect("a name");
+    let target = Some(target.expect("a name"));
+    let client = Host::new(&net, "client", expected, (2 * seed + 1, 2 * seed), target);
     let mut run = Run {
         net,
         server,
@@ -451,7 +460,7 @@ fn run(seed: u64) -> (FaultCounts, u64) {
     }
     // The safety phase: half of the datagrams one by one, faults as they come.
     for number in 0..100 {
-        run.client.send_datagram(target, number);
+        run.client.send_datagram(number);
         let _busy = run.client.turn(false) + run.server.turn(false);
         run.net
             .advance_by(Duration::from_micros(mix(seed ^ u64::from(number)) % 3000));
@@ -498,7 +507,13 @@ fn check(run: &Run) {
         }
     }
     let sent = run.client.driver.stats().datagrams_out;
-    let lost = [Fault::Loss, Fault::BurstLoss, Fault::BlackHole].map(|fault| counts.of(fault));
+    let lost = [
+        Fault::Loss,
+        Fault::BurstLoss,
+        Fault::BlackHole,
+        Fault::Partition,
+    ]
+    .map(|fault| counts.of(fault));
     let overflow = counts.of(Fault::Overflow) - run.client.driver.stats().datagrams_dropped;
     let arrived = sent + counts.of(Fault::Duplicate) - lost.iter().sum::<u64>() - overflow;
     assert_eq!(
