@@ -15,8 +15,8 @@ pub use ringway_engine::{
     FilterOpened, FilterRoom, Full, Handle, Handler, Header, Idle, Instant, Lease, Limits, Link,
     LinkError, LinksOnly, ListenOptions, ListenerId, Message, Mode, Observer, OpenError, Peer,
     Received, RecvBuffer, Role, SendError, Shards, ShardsConfig, ShardsError, SharedPools, Slice,
-    SocketOptions, StartError, Stats, Stopped, StreamConfig, TimerId, Violation, Work, block_on,
-    copies, kind,
+    SocketOptions, StartError, Stats, Stopped, StreamConfig, TimerId, Violation, Ways, Work,
+    block_on, copies, kind,
 };
 
 #[cfg(feature = "quic")]

@@ -220,7 +220,7 @@ const MARK: u16 = 0x4D4D;
 
 fn lane_of(delivery: Delivery) -> usize {
     match delivery {
-        Delivery::Ordered => 0,
+        Delivery::Ordered | Delivery::Lane { .. } => 0,
         Delivery::Unordered => 1,
         Delivery::Unreliable { .. } => 2,
     }

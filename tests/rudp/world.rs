@@ -550,7 +550,7 @@ impl World {
 
 pub fn lane_of(delivery: Delivery) -> usize {
     match delivery {
-        Delivery::Ordered => 0,
+        Delivery::Ordered | Delivery::Lane { .. } => 0,
         Delivery::Unordered => 1,
         Delivery::Unreliable { .. } => 2,
     }

@@ -57,6 +57,13 @@ impl Idle {
         }
     }
 
+    /// The peer has ended a call that had a lane: what it said in order before may still come.
+    #[cold]
+    pub(crate) fn trails(&mut self) {
+        let bytes = self.debris_bytes.saturating_add(SMALL_FRAMES * 16);
+        self.debris_bytes = bytes.min(DEBRIS_BYTES_MAX);
+    }
+
     #[cold]
     fn leaves(&mut self, lane: &Lane, inline_bytes_max: u32) {
         // All that its credit allows, the message that may exceed it, and what a granted one has left.

@@ -14,6 +14,8 @@ pub(crate) struct Lane {
     pub(crate) priority: u8,
     /// Way down: bytes of messages that may still be started; below 0 after a long one.
     pub(crate) credit: i64,
+    /// Way down: something of the call went on its [lane](crate::Way::Lane).
+    pub(crate) spoke: bool,
     /// Way down: this side has sent its last message.
     pub(crate) ended: bool,
     /// Way down: a message was refused for lack of credit or room.

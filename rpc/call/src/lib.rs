@@ -45,7 +45,7 @@ pub use config::{CallConfig, ConfigError};
 pub use id::CallId;
 pub use metadata::{Entry, Key, Metadata, MetadataBuf, MetadataError};
 pub use method::{Binding, Bound, Kind, MethodTable, method_id};
-pub use outlet::{Blocked, Body, Outlet, Refused};
+pub use outlet::{Blocked, Body, Outlet, Refused, Way};
 pub use payload::{Frame, Keep, Payload};
 pub use status::{Code, Result, Status, StatusView};
 pub use violation::Violation;

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use ringway_buf::{Pools, Slice};
+use ringway_buf::{Instant, Pools, Slice};
 
-use crate::Head;
+use crate::{CallId, Head};
 
 /// From here on a shared slice is worth a segment of its own; shorter ones are copied into the batch.
 const SHARE_BYTES_MIN: usize = 4096;
@@ -17,6 +17,28 @@ pub enum Blocked {
     Full,
     /// The connection is gone.
     Closed,
+}
+
+/// How a frame stands to the others of its connection. What a transport can't do better goes in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// After all earlier frames that went this way.
+    #[default]
+    InOrder,
+    /// It may overtake all others and be overtaken by them: it is all that its call says in this direction, but for a
+    /// CANCEL that is skipped when it comes first.
+    Apart,
+    /// After all earlier frames of its call that went this way, and after those in order that were sent before the
+    /// first of them.
+    Lane {
+        /// None of them follows.
+        last: bool,
+    },
+    /// It may overtake all others, and get lost: nobody waits for it.
+    Loose {
+        /// When it is of no use any more.
+        deadline: Instant,
+    },
 }
 
 /// Where the frames of one connection go. Nothing is queued here: a frame is taken whole or not at all.
@@ -38,14 +60,14 @@ pub trait Outlet {
     /// Hands the slice back.
     fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)>;
 
-    /// Like [`frame`](Self::frame), for a frame that may overtake all others of its connection and be overtaken by
-    /// them: it is all that its call says in this direction, but for a CANCEL that is skipped when it comes first.
+    /// Like [`frame`](Self::frame), for a frame that does not have to go [in order](Way::InOrder).
     ///
     /// # Errors
     /// Nothing was sent and `fill` was not called.
     #[inline]
-    fn frame_apart(
+    fn frame_by(
         &mut self,
+        _way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -57,9 +79,12 @@ pub trait Outlet {
     ///
     /// # Errors
     /// Hands the slice back.
-    fn slice_apart(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice_by(&mut self, _way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         self.slice(head, slice)
     }
+
+    /// Nobody wants what a call has said on its [lane](Way::Lane): what has not arrived need not.
+    fn drop_lane(&mut self, _call: CallId) {}
 
     /// Bytes that wait for sending: large messages keep them few, so that urgent frames pass soon.
     fn queued_bytes(&self) -> usize;
@@ -81,17 +106,22 @@ impl<O: Outlet + ?Sized> Outlet for &mut O {
     }
 
     #[inline]
-    fn frame_apart(
+    fn frame_by(
         &mut self,
+        way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Blocked> {
-        (**self).frame_apart(head, len, fill)
+        (**self).frame_by(way, head, len, fill)
     }
 
-    fn slice_apart(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        (**self).slice_apart(head, slice)
+    fn slice_by(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        (**self).slice_by(way, head, slice)
+    }
+
+    fn drop_lane(&mut self, call: CallId) {
+        (**self).drop_lane(call);
     }
 
     fn queued_bytes(&self) -> usize {

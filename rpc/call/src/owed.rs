@@ -9,11 +9,12 @@ use alloc::collections::VecDeque;
 
 use ringway_buf::Slice;
 
-use crate::{Blocked, CallId, Head, Outlet, kind};
+use crate::{Blocked, CallId, Head, Outlet, Way, kind};
 
 /// A frame that waits.
 #[derive(Debug)]
 pub(crate) struct Owed {
+    pub(crate) way: Way,
     pub(crate) head: Head,
     /// OPEN's fields and metadata.
     pub(crate) front: Box<[u8]>,
@@ -52,7 +53,7 @@ impl Debts {
     /// Sends the oldest. `None`: nothing waits.
     pub(crate) fn pay(&mut self, out: &mut impl Outlet) -> Option<Result<Option<CallId>, Blocked>> {
         let owed = self.0.front()?;
-        let sent = send(out, owed.head, &owed.front, owed.slice.as_ref());
+        let sent = send(out, owed.way, owed.head, &owed.front, owed.slice.as_ref());
         Some(sent.map(|()| self.0.pop_front().and_then(|paid| paid.frees)))
     }
 }
@@ -60,17 +61,18 @@ impl Debts {
 /// One frame whose payload stands in a slice.
 pub(crate) fn send(
     out: &mut impl Outlet,
+    way: Way,
     head: Head,
     front: &[u8],
     slice: Option<&Slice>,
 ) -> Result<(), Blocked> {
     match slice {
         Some(slice) if front.is_empty() => out
-            .slice(head, slice.clone())
+            .slice_by(way, head, slice.clone())
             .map_err(|(_slice, blocked)| blocked),
         _ => {
             let payload = slice.map_or(&[][..], Slice::bytes);
-            out.frame(head, front.len() + payload.len(), |room| {
+            out.frame_by(way, head, front.len() + payload.len(), |room| {
                 if let Some((to_front, to_payload)) = room.split_at_mut_checked(front.len()) {
                     to_front.copy_from_slice(front);
                     to_payload.copy_from_slice(payload);

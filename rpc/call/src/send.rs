@@ -11,7 +11,9 @@ use crate::flood::Idle;
 use crate::lane::{Bulk, Ending, Lane};
 use crate::owed::{self, Debts, Owed};
 use crate::wire::{PIECE_BYTES_MAX, Settings};
-use crate::{Blocked, Body, CallConfig, CallId, Compressors, Head, Outlet, Refused, flag, kind};
+use crate::{
+    Blocked, Body, CallConfig, CallId, Compressors, Head, Outlet, Refused, Way, flag, kind,
+};
 
 /// What both machines share about their connection.
 #[derive(Debug)]
@@ -42,16 +44,19 @@ pub(crate) enum Sent {
 pub(crate) struct Front<'a> {
     pub(crate) fields: &'a [u8],
     pub(crate) metadata: &'a [u8],
-    /// The frame may overtake others, if the message comes in one; see [`Outlet::frame_apart`].
-    pub(crate) apart: bool,
+    /// How the frame goes, if the message comes in one.
+    pub(crate) way: Way,
 }
 
 impl Front<'_> {
-    pub(crate) const NONE: Front<'static> = Front {
-        fields: &[],
-        metadata: &[],
-        apart: false,
-    };
+    /// Nothing, in front of a message of a stream.
+    pub(crate) const fn of_stream(last: bool) -> Front<'static> {
+        Front {
+            fields: &[],
+            metadata: &[],
+            way: Way::Lane { last },
+        }
+    }
 
     #[inline]
     fn len(&self) -> usize {
@@ -94,25 +99,28 @@ impl Base {
     /// Says this side's limits.
     pub(crate) fn start(&mut self, out: &mut impl Outlet) {
         let settings = self.config.settings(self.compressors.bits()).to_bytes();
-        self.small(out, Head::of_connection(kind::SETTINGS, 0), &settings, None);
+        let head = Head::of_connection(kind::SETTINGS, 0);
+        self.small(out, Way::InOrder, head, &settings, None);
     }
 
     /// Sends a small frame now or, if there is no room, before everything that follows.
     pub(crate) fn small(
         &mut self,
         out: &mut impl Outlet,
+        way: Way,
         head: Head,
         body: &[u8],
         frees: Option<CallId>,
     ) -> bool {
         if self.debts.is_empty() {
-            match owed::send(out, head, body, None) {
+            match owed::send(out, way, head, body, None) {
                 // Of a connection that is gone nothing is owed.
                 Ok(()) | Err(Blocked::Closed) => return true,
                 Err(Blocked::Full) => {}
             }
         }
         self.debts.push(Owed {
+            way,
             head,
             front: body.into(),
             slice: None,
@@ -124,7 +132,7 @@ impl Base {
     /// Sends a frame of a call without a body.
     #[inline]
     pub(crate) fn control(&mut self, out: &mut impl Outlet, head: Head) {
-        self.small(out, head, &[], None);
+        self.small(out, Way::InOrder, head, &[], None);
     }
 
     /// Whether the lengths are within the peer's limits; the length from which on messages come in pieces.
@@ -175,7 +183,7 @@ impl Base {
         }
         let body = if front.len() == 0 {
             match body.share() {
-                Ok(slice) => return self.shared(out, head, slice, front.apart),
+                Ok(slice) => return self.shared(out, front.way, head, slice),
                 Err(body) => body,
             }
         } else {
@@ -188,11 +196,7 @@ impl Base {
                 body.write(room);
             }
         };
-        let sent = if front.apart {
-            out.frame_apart(head, front.len() + len, fill)
-        } else {
-            out.frame(head, front.len() + len, fill)
-        };
+        let sent = out.frame_by(front.way, head, front.len() + len, fill);
         match (sent, body) {
             (Err(blocked), Some(body)) => Err(Refused::blocked(blocked, body)),
             _ => Ok(Sent::Whole),
@@ -203,17 +207,14 @@ impl Base {
     fn shared<B>(
         &mut self,
         out: &mut impl Outlet,
+        way: Way,
         head: Head,
         slice: Slice,
-        apart: bool,
     ) -> Result<Sent, Refused<B>> {
-        let sent = if apart {
-            out.slice_apart(head, slice)
-        } else {
-            out.slice(head, slice)
-        };
+        let sent = out.slice_by(way, head, slice);
         if let Err((slice, Blocked::Full)) = sent {
             self.debts.push(Owed {
+                way,
                 head,
                 front: Box::default(),
                 slice: Some(slice),
@@ -250,16 +251,18 @@ impl Base {
             let (mut head, fields) = announce(total(slice.len()));
             head.flags |= flags;
             let front = announcement(&head, front, fields.as_ref());
-            self.small(out, head, &front.to_bytes(), None);
+            self.small(out, front.way, head, &front.to_bytes(), None);
             return Ok(Sent::Announced(slice));
         }
         let head = Head {
             flags: head.flags | flags,
             ..head
         };
+        let way = front.way;
         let front = front.to_bytes();
-        if owed::send(out, head, &front, Some(&slice)) == Err(Blocked::Full) {
+        if owed::send(out, way, head, &front, Some(&slice)) == Err(Blocked::Full) {
             self.debts.push(Owed {
+                way,
                 head,
                 front,
                 slice: Some(slice),
@@ -286,7 +289,7 @@ impl Base {
             .map_err(|body| Refused::NoMemory(body))?;
         let (head, fields) = announce(total(slice.len()));
         let front = announcement(&head, front, fields.as_ref());
-        self.small(out, head, &front.to_bytes(), None);
+        self.small(out, front.way, head, &front.to_bytes(), None);
         Ok(Sent::Announced(slice))
     }
 
@@ -338,7 +341,8 @@ impl Base {
         let Some(piece) = bulk.slice.subslice(bulk.sent..bulk.sent + len) else {
             return Ok(true);
         };
-        out.slice(head, piece)
+        let last = is_last && bulk.flags & flag::END != 0;
+        out.slice_by(Way::Lane { last }, head, piece)
             .map_err(|(_piece, blocked)| blocked)?;
         bulk.sent += len;
         Ok(is_last)
@@ -359,7 +363,8 @@ impl Base {
 
     /// Sends the END that waited behind a large message.
     pub(crate) fn ending(&mut self, out: &mut impl Outlet, ending: &Ending, call: CallId) -> bool {
-        self.small(out, ending.head, &ending.metadata, Some(call))
+        let way = Way::Lane { last: true };
+        self.small(out, way, ending.head, &ending.metadata, Some(call))
     }
 }
 
@@ -368,7 +373,11 @@ fn announcement<'a>(head: &Head, front: Front<'a>, fields: Option<&'a [u8; 16]>)
     Front {
         fields: fields.map_or(front.fields, <[u8; 16]>::as_slice),
         metadata: if head.tag == 0 { &[] } else { front.metadata },
-        apart: false,
+        // The pieces of a request come on a lane that begins behind its OPEN.
+        way: match head.kind {
+            kind::DATA => Way::Lane { last: false },
+            _ => Way::InOrder,
+        },
     }
 }
 

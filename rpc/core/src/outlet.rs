@@ -7,8 +7,8 @@ use core::fmt;
 use core::ops::Range;
 
 use ringway_buf::Slice;
-use ringway_call::{Blocked, Head, Keep, Outlet};
-use ringway_engine::{ConnectionId, Context, Delivery, Header, Message, SendError};
+use ringway_call::{Blocked, CallId, Head, Keep, Outlet, Way};
+use ringway_engine::{ConnectionId, Context, Delivery, Header, Message, SendError, Ways};
 
 use crate::local::Pipe;
 
@@ -75,21 +75,37 @@ impl<'a> Line<'a> {
     }
 }
 
-impl Line<'_> {
+impl Outlet for Line<'_> {
     #[inline]
-    fn put(
+    fn frame(
         &mut self,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
-        apart: bool,
+    ) -> Result<(), Blocked> {
+        self.frame_by(Way::InOrder, head, len, fill)
+    }
+
+    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        self.slice_by(Way::InOrder, head, slice)
+    }
+
+    #[inline]
+    fn frame_by(
+        &mut self,
+        way: Way,
+        head: Head,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Blocked> {
         match &mut self.wire {
             Wire::Engine(cx) => {
                 let mut claim = cx.claim(self.connection, len).map_err(blocked)?;
                 fill(&mut claim);
-                if apart && claim.overtakes() {
-                    claim = claim.delivery(Delivery::Unordered);
+                if way != Way::InOrder
+                    && let Some(ways) = claim.ways()
+                {
+                    claim = claim.delivery(delivery(way, head, len, ways));
                 }
                 claim
                     .kind(head.kind)
@@ -103,7 +119,7 @@ impl Line<'_> {
         }
     }
 
-    fn put_slice(&mut self, head: Head, slice: Slice, apart: bool) -> Result<(), (Slice, Blocked)> {
+    fn slice_by(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         match &mut self.wire {
             Wire::Engine(cx) => {
                 let header = Header {
@@ -113,46 +129,19 @@ impl Line<'_> {
                     tag: head.tag,
                     word: head.word,
                 };
-                let delivery = if apart && cx.overtakes(self.connection) {
-                    Delivery::Unordered
-                } else {
-                    Delivery::Ordered
-                };
+                let ways = cx.ways(self.connection).unwrap_or_default();
+                let delivery = delivery(way, head, slice.len(), ways);
                 cx.send_slice_with(self.connection, header, slice, delivery)
                     .map_err(|full| (full.message, blocked(full.error)))
             }
             Wire::Memory(pipe) => pipe.slice(head, slice),
         }
     }
-}
 
-impl Outlet for Line<'_> {
-    #[inline]
-    fn frame(
-        &mut self,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        self.put(head, len, fill, false)
-    }
-
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        self.put_slice(head, slice, false)
-    }
-
-    #[inline]
-    fn frame_apart(
-        &mut self,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        self.put(head, len, fill, true)
-    }
-
-    fn slice_apart(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        self.put_slice(head, slice, true)
+    fn drop_lane(&mut self, call: CallId) {
+        if let Wire::Engine(cx) = &mut self.wire {
+            cx.drop_lane(self.connection, call.to_wire());
+        }
     }
 
     #[inline]
@@ -161,6 +150,23 @@ impl Outlet for Line<'_> {
             Wire::Engine(cx) => cx.queued_bytes(self.connection).unwrap_or(0),
             Wire::Memory(pipe) => pipe.queued_bytes(),
         }
+    }
+}
+
+/// How a frame with a body of so many bytes travels on a connection that has these ways. A call's lane is named by its id.
+fn delivery(way: Way, head: Head, len: usize, ways: Ways) -> Delivery {
+    match way {
+        Way::Lane { last } if ways.lanes => Delivery::Lane {
+            lane: head.call().to_wire(),
+            last,
+        },
+        Way::Loose { deadline } if len <= ways.unreliable_bytes_max as usize => {
+            Delivery::Unreliable { deadline }
+        }
+        Way::Apart | Way::Loose { .. } if len >= ways.unordered_bytes_min as usize => {
+            Delivery::Unordered
+        }
+        _ => Delivery::Ordered,
     }
 }
 

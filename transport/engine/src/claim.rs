@@ -3,7 +3,7 @@
 use core::ops::{Deref, DerefMut};
 use std::net::SocketAddr;
 
-use ringway_proto::packet::Delivery;
+use ringway_proto::packet::{Delivery, Ways};
 
 use crate::counters::Cells;
 use crate::hub::Hub;
@@ -71,19 +71,20 @@ impl<'a> Claim<'a> {
     /// Sets how the message travels. Streams and datagrams have one way each and take no notice.
     ///
     /// Over `quic` an unordered message costs a stream of its own, and an unreliable one has to fit a datagram of
-    /// its path; a longer one is dropped and counted ([`Counter::Expired`](crate::Counter)).
+    /// its path; a longer one is dropped and counted ([`Counter::Expired`](crate::Counter)). A [lane](Delivery::Lane) has
+    /// a stream there, as long as there are some; elsewhere its messages go in order with all others.
     pub fn delivery(mut self, delivery: Delivery) -> Self {
         self.label.delivery = delivery;
         self
     }
 
-    /// Whether [`Delivery::Unordered`] costs nothing on this connection: over `rudp`.
+    /// Which ways to travel lose nothing on this connection now; `None` where there is only one.
     #[must_use]
     #[inline]
-    pub fn overtakes(&self) -> bool {
+    pub fn ways(&self) -> Option<Ways> {
         match &self.room {
-            Room::Frame(frame) => frame.overtakes(),
-            Room::Datagram(_) => false,
+            Room::Frame(frame) => frame.ways(),
+            Room::Datagram(_) => None,
         }
     }
 

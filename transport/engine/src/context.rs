@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ringway_buf::{Instant, Lease, Slice};
 use ringway_driver::{Address, SharedPools};
-use ringway_proto::packet::Delivery;
+use ringway_proto::packet::{Delivery, Ways};
 use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 
 use crate::connection::{Carrier, Phase};
@@ -164,14 +164,21 @@ impl Context<'_> {
             .map_err(|(message, error)| Full { message, error })
     }
 
-    /// Whether [`Delivery::Unordered`] costs nothing on a connection: over `rudp`.
+    /// Which ways to travel lose nothing on a connection now; `None` where there is only one.
     #[must_use]
-    pub fn overtakes(&self, connection: ConnectionId) -> bool {
-        let found = self.hub.connections.get(connection.0);
-        found.is_some_and(|entry| match &entry.carrier {
-            Carrier::Packet(end) => end.deliveries.overtake,
-            _ => false,
-        })
+    pub fn ways(&self, connection: ConnectionId) -> Option<Ways> {
+        match &self.hub.connections.get(connection.0)?.carrier {
+            Carrier::Packet(end) => Some(end.deliveries.ways),
+            _ => None,
+        }
+    }
+
+    /// Gives up what a [lane](Delivery::Lane) has not delivered: neither end holds it any longer. Messages of it that
+    /// went in order with others still arrive. Does nothing where there are no lanes, or none of that name.
+    pub fn drop_lane(&mut self, connection: ConnectionId, lane: u32) {
+        if self.ways(connection).is_some_and(|ways| ways.lanes) {
+            self.hub.drop_lane(connection, lane);
+        }
     }
 
     /// Leases memory for a message of up to `len` bytes, with headroom for the frame. `None`: the budget is

@@ -76,7 +76,7 @@ pub use ringway_driver::{
     Address, AddressError, Capabilities, DriverKind, DriverStats, Fact, ListenOptions, SharedPools,
     SocketOptions,
 };
-pub use ringway_proto::packet::{ConnectRefusal, Delivery, Fault, SessionEnd};
+pub use ringway_proto::packet::{ConnectRefusal, Delivery, Fault, SessionEnd, Ways};
 pub use ringway_proto::rudp::{Congestion, RudpConfig};
 pub use ringway_proto::{
     CloseCode, Filter, FilterError, FilterRoom, Header, Opened as FilterOpened, Role, StreamConfig,

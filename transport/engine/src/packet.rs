@@ -14,7 +14,7 @@ use ringway_driver::{
 };
 use ringway_proto::CloseCode;
 use ringway_proto::packet::{
-    ConnectRefusal, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
+    ConnectRefusal, Delivery, Marks, Outgoing, PacketEndpoint, SendRefusal, SessionId, TransmitSink,
 };
 use ringway_proto::rudp;
 
@@ -149,11 +149,7 @@ impl PacketEnd {
             bytes_max: 0,
             sends: false,
             address,
-            deliveries: Deliveries {
-                // QUIC gives each of them a stream.
-                overtake: protocol == Protocol::Rudp,
-                ..Deliveries::default()
-            },
+            deliveries: Deliveries::default(),
             shelf: None,
         }
     }
@@ -543,6 +539,10 @@ impl Hub {
         let mut whole = messages.whole;
         let (mut held, mut freed, mut unfit) = (0, 0, 0);
         if let Some((_, session, machine)) = self.machine(id) {
+            if deliveries.iter_runs().any(Delivery::is_unreliable) {
+                // What fits one datagram changes with the path.
+                deliveries.ways = machine.ways(session);
+            }
             for ((header, body), delivery) in whole.drain(..).zip(deliveries.iter()) {
                 let cost = machine.held_bytes(body.len());
                 held += cost;
@@ -574,6 +574,16 @@ impl Hub {
             if let Carrier::Packet(end) = &mut connection.carrier {
                 end.deliveries = deliveries;
             }
+        }
+    }
+
+    /// Gives up what a session's lane has not delivered.
+    pub(crate) fn drop_lane(&mut self, id: ConnectionId, lane: u32) {
+        // What the batch holds of the lane was sent before, so it goes with the rest.
+        self.feed(id);
+        let now = self.now;
+        if let Some((_, session, machine)) = self.machine(id) {
+            machine.drop_lane(session, lane, now);
         }
     }
 

@@ -4,7 +4,7 @@
 //! A large batch is frozen and shared in place. A small one is copied to a shelf.
 
 use ringway_buf::{Pools, RecvBuffer, Segment, Slice, copy_counted};
-use ringway_proto::packet::Delivery;
+use ringway_proto::packet::{Delivery, Ways};
 use ringway_proto::{HEADER_BYTES, Header, kind, padded};
 
 /// Batches up to this size are copied to a shelf that many of them share.
@@ -37,8 +37,8 @@ fn shelved(batch: &[u8], shelf: &mut Option<RecvBuffer>, pools: &Pools) -> Optio
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     pub(crate) runs: Vec<(Delivery, usize)>,
-    /// Unordered messages cost no more than ordered ones.
-    pub(crate) overtake: bool,
+    /// Which ones lose nothing.
+    pub(crate) ways: Ways,
 }
 
 impl Deliveries {
@@ -53,6 +53,10 @@ impl Deliveries {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Delivery> + '_ {
         let runs = self.runs.iter();
         runs.flat_map(|(delivery, count)| std::iter::repeat_n(*delivery, *count))
+    }
+
+    pub(crate) fn iter_runs(&self) -> impl Iterator<Item = Delivery> + '_ {
+        self.runs.iter().map(|(delivery, _)| *delivery)
     }
 
     pub(crate) fn clear(&mut self) {

@@ -184,6 +184,10 @@ fn opened<H: Handler>(
     id: ConnectionId,
     hello: &ringway_proto::Peer,
 ) {
+    let ways = match hub.machine(id) {
+        Some((_, session, machine)) => machine.ways(session),
+        None => return,
+    };
     let Some(connection) = hub.connections.get_mut(id.0) else {
         return;
     };
@@ -196,6 +200,7 @@ fn opened<H: Handler>(
     };
     end.bytes_max = hello.message_bytes_max;
     end.sends = true;
+    end.deliveries.ways = ways;
     let peer = Peer {
         address: connection.peer_address.take().map(|address| *address),
         listener: connection.listener,

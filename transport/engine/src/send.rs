@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use ringway_buf::{Chain, Slice};
 use ringway_driver::{Burst, Driver};
-use ringway_proto::packet::Delivery;
+use ringway_proto::packet::{Delivery, Ways};
 use ringway_proto::{
     CloseCode, HEADER_BYTES, Header, StreamEvent, TRANSMIT_BYTES_MAX, kind, padded,
 };
@@ -60,11 +60,10 @@ impl Frame<'_> {
         room.get_mut(..len)
     }
 
-    /// Whether a message loses nothing by overtaking.
-    pub(crate) fn overtakes(&self) -> bool {
-        self.deliveries
-            .as_ref()
-            .is_some_and(|deliveries| deliveries.overtake)
+    /// Which ways lose nothing, where there are several.
+    #[inline]
+    pub(crate) fn ways(&self) -> Option<Ways> {
+        self.deliveries.as_ref().map(|deliveries| deliveries.ways)
     }
 
     /// Makes the first `len` bytes a message at the end of the batch.

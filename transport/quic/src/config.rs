@@ -158,6 +158,13 @@ impl QuicConfig {
         Arc::new(transport)
     }
 
+    /// What the lanes of a session may have under way together: what they leave of the window is for the others. The
+    /// peer's window is not to be learned from quinn-proto, so this one stands for it.
+    pub(crate) fn lanes_bytes_max(&self) -> u64 {
+        let window = self.window_bytes.min(self.send_window_bytes);
+        u64::from(window.saturating_sub(window >> 2))
+    }
+
     /// The stream machine's settings: pings are QUIC's, and every message that came in pieces is reported early.
     pub(crate) fn machine(&self) -> StreamConfig {
         StreamConfig {

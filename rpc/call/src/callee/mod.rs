@@ -25,7 +25,7 @@ use crate::owed::Owed;
 use crate::send::{Base, Front, Sent};
 use crate::{
     Blocked, Body, Bound, CallConfig, CallId, Code, Compressors, Head, Kind, Metadata, MetadataBuf,
-    MethodTable, Outlet, Payload, Refused, Status, flag, kind,
+    MethodTable, Outlet, Payload, Refused, Status, Way, flag, kind,
 };
 use slots::{Slots, State};
 
@@ -194,7 +194,7 @@ impl Callee {
             self.one_way = self.one_way.saturating_sub(1);
             return Ok(());
         }
-        let apart = match self.slots.open_mut(call) {
+        let way = match self.slots.open_mut(call) {
             None => return Err(Refused::Ended(body)),
             Some(slot) if slot.cancelled => {
                 // Nobody would grant a large one.
@@ -202,7 +202,8 @@ impl Callee {
                 return Ok(());
             }
             // Without a lane nothing else was said.
-            Some(slot) => slot.lane.is_none(),
+            Some(slot) if slot.lane.is_none() => Way::Apart,
+            Some(slot) => ending_way(slot.lane.as_deref()),
         };
         let flags = flag::END | flag::MESSAGE;
         let head = Head {
@@ -212,7 +213,7 @@ impl Callee {
         let front = Front {
             fields: &[],
             metadata,
-            apart,
+            way,
         };
         let announce = |total| {
             let flags = flag::MESSAGE | flag::MORE;
@@ -233,7 +234,7 @@ impl Callee {
                 self.answered_later(call, metadata, sent);
                 Ok(())
             }
-            Err(Refused::Full(body)) => self.owe(call, head, metadata, body),
+            Err(Refused::Full(body)) => self.owe(call, (way, head), metadata, body),
             Err(Refused::Closed(_)) => {
                 self.slots.free(call);
                 Ok(())
@@ -271,6 +272,7 @@ impl Callee {
                 let priority = slot.priority;
                 let lane = slot.lane.get_or_insert_default();
                 lane.priority = priority;
+                lane.spoke = true;
                 lane.bulk = Some(bulk);
             }
         }
@@ -281,7 +283,7 @@ impl Callee {
     fn owe<B: Body>(
         &mut self,
         call: CallId,
-        head: Head,
+        (way, head): (Way, Head),
         metadata: &[u8],
         body: B,
     ) -> Result<(), Refused<B>> {
@@ -292,6 +294,7 @@ impl Callee {
             Some(kept.map_err(|body| Refused::NoMemory(body))?)
         };
         self.base.debts.push(Owed {
+            way,
             head,
             front: metadata.into(),
             slice,
@@ -364,7 +367,11 @@ impl Callee {
             }));
             return;
         }
-        if self.base.small(out, head, metadata, Some(call)) {
+        let way = ending_way(slot.lane.as_deref().filter(|_| !slot.cancelled));
+        if slot.cancelled && slot.lane.as_ref().is_some_and(|lane| lane.spoke) {
+            out.drop_lane(call);
+        }
+        if self.base.small(out, way, head, metadata, Some(call)) {
             self.slots.free(call);
         }
     }
@@ -575,6 +582,14 @@ fn with_text(status: &Status, metadata: &[u8], bytes_max: usize) -> Option<Metad
         }
     }
     (buf != without).then_some(buf)
+}
+
+/// How an END goes: behind all that the call has said.
+fn ending_way(lane: Option<&Lane>) -> Way {
+    match lane {
+        Some(lane) if lane.spoke => Way::Lane { last: true },
+        _ => Way::InOrder,
+    }
 }
 
 /// A lane for a call that streams.

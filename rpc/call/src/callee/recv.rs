@@ -12,7 +12,7 @@ use crate::method::{Asked, BINDING_BYTES};
 use crate::recv::{Broken, Message};
 use crate::wire::{OPEN_FIELDS_BYTES, OpenFields, PRIORITY_MAX, Settings, timeout_from_wire};
 use crate::{
-    Bound, CallId, Code, Frame, Head, Kind, Metadata, Outlet, Status, Violation, flag, kind,
+    Bound, CallId, Code, Frame, Head, Kind, Metadata, Outlet, Status, Violation, Way, flag, kind,
 };
 
 /// An OPEN, read.
@@ -115,7 +115,7 @@ impl Callee {
             self.bound.push(agreed);
         }
         let answer = Head::of_connection(kind::BOUND, frame.head.arg());
-        self.base.small(out, answer, &words, None);
+        self.base.small(out, Way::InOrder, answer, &words, None);
         Ok(None)
     }
 
@@ -502,6 +502,7 @@ impl Callee {
             State::Ending if slot.lane.as_ref().is_some_and(|it| it.bulk.is_some()) => {
                 // A large answer that nobody wants any more.
                 slot.state = State::Open;
+                slot.cancel();
                 self.fail(out, call, &Status::of(Code::Cancelled, ""), now);
                 Ok(None)
             }

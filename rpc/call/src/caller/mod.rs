@@ -25,7 +25,7 @@ use crate::status::local;
 use crate::wire::{OpenFields, PRIORITY_MAX, cancel, cost, timeout_to_wire};
 use crate::{
     Binding, Body, Bound, CallConfig, CallId, Code, Compressors, Head, Kind, Metadata, Outlet,
-    Payload, Refused, StatusView, flag, kind,
+    Payload, Refused, StatusView, Way, flag, kind,
 };
 use slots::{Slots, State};
 
@@ -150,7 +150,7 @@ impl Caller {
                 self.methods.push((binding.kind, binding.codec, None));
             }
             let head = Head::of_connection(kind::BIND, at);
-            self.base.small(out, head, &body, None);
+            self.base.small(out, Way::InOrder, head, &body, None);
             at += crate::send::total(part.len());
         }
         Ok(first)
@@ -251,8 +251,15 @@ impl Caller {
             flags |= flag::ONE_WAY;
         }
         // An unbound method's BIND must come first; of a unary call nothing else does.
-        let apart = method_kind == Kind::Unary && bound == Some(Bound::Ok);
-        let sent = self.say_open(out, open, call, (fields, flags, apart), body)?;
+        let way = if method_kind != Kind::Unary || bound != Some(Bound::Ok) {
+            Way::InOrder
+        } else if open.one_way {
+            let deadline = open.deadline.unwrap_or(Instant::MAX);
+            Way::Loose { deadline }
+        } else {
+            Way::Apart
+        };
+        let sent = self.say_open(out, open, call, (fields, flags, way), body)?;
         if open.one_way {
             return Ok(call);
         }
@@ -289,7 +296,7 @@ impl Caller {
         out: &mut impl Outlet,
         open: &Open<'_>,
         call: CallId,
-        (fields, flags, apart): (OpenFields, u8, bool),
+        (fields, flags, way): (OpenFields, u8, Way),
         body: Option<B>,
     ) -> Result<Sent, Refused<Option<B>>> {
         let head = Head {
@@ -300,7 +307,7 @@ impl Caller {
         let front = Front {
             fields: &bytes,
             metadata: open.metadata,
-            apart,
+            way,
         };
         let Some(body) = body else {
             return match self
@@ -374,8 +381,9 @@ impl Caller {
             if let Some(bulk) = &mut lane.bulk {
                 bulk.flags |= flag::END;
             } else {
-                self.base
-                    .control(out, Head::new(kind::DATA, flag::END, call, 0));
+                let head = Head::new(kind::DATA, flag::END, call, 0);
+                let way = Way::Lane { last: true };
+                self.base.small(out, way, head, &[], None);
             }
         }
     }
@@ -393,7 +401,11 @@ impl Caller {
     fn give_up(&mut self, out: &mut impl Outlet, call: CallId, reason: u32) {
         if let Some(slot) = self.slots.open_mut(call) {
             slot.state = State::Cancelled;
-            self.base.over(slot.lane.take().as_deref());
+            let lane = slot.lane.take();
+            if lane.as_ref().is_some_and(|lane| lane.spoke) {
+                out.drop_lane(call);
+            }
+            self.base.over(lane.as_deref());
             let head = Head::new(kind::CANCEL, 0, call, reason);
             self.base.control(out, head);
         }
@@ -487,8 +499,14 @@ impl Caller {
             };
             let Some(bulk) = &mut lane.bulk else { continue };
             match self.base.piece(out, bulk, call) {
-                Ok(true) => lane.bulk = None,
-                Ok(false) => self.base.bulks.push(priority, call),
+                Ok(true) => {
+                    lane.bulk = None;
+                    lane.spoke = true;
+                }
+                Ok(false) => {
+                    lane.spoke = true;
+                    self.base.bulks.push(priority, call);
+                }
                 Err(_blocked) => return self.base.bulks.put_back(priority, call),
             }
         }
@@ -573,8 +591,9 @@ pub(crate) fn stream_message<B: Body>(
         (Head::new(kind::DATA, flags, call, total), None)
     };
     let cost = cost(body.len());
-    match base.message(out, head, Front::NONE, body, compress, announce) {
+    match base.message(out, head, Front::of_stream(end), body, compress, announce) {
         Ok(sent) => {
+            lane.spoke = true;
             lane.credit -= i64::from(cost);
             lane.bulk = bulk_of(sent, end_flag, false);
             lane.ended |= end;

@@ -129,6 +129,13 @@ impl Caller {
         let given_up = slot.state == State::Cancelled;
         let lane = slot.lane.as_deref_mut();
         let within_message = lane.as_ref().is_some_and(|lane| lane.place.is_some());
+        if let Some(lane) = &lane {
+            self.base.idle.trails();
+            if lane.spoke && (!lane.ended || lane.bulk.is_some()) {
+                // What is still on its way would be skipped.
+                out.drop_lane(call);
+            }
+        }
         let whole = lane.and_then(|lane| lane.whole.take());
         self.slots.free(call);
         if given_up {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use ringway_buf::{Pools, PoolsConfig, Slice};
-use ringway_call::{Blocked, Frame, Head, Keep, Outlet};
+use ringway_call::{Blocked, CallId, Frame, Head, Keep, Outlet, Way};
 
 /// Frames that were sent and not yet received.
 #[derive(Debug, Default)]
@@ -13,6 +13,9 @@ pub(crate) struct Line {
     /// More frames than these are refused; 0: no limit.
     pub(crate) frames_max: usize,
     pub(crate) is_closed: bool,
+    /// How the frames that were sent went, by their kinds, and lanes that were dropped.
+    pub(crate) ways: Vec<(u8, Way)>,
+    pub(crate) dropped: Vec<CallId>,
 }
 
 impl Line {
@@ -48,21 +51,41 @@ impl Outlet for Line {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Blocked> {
+        self.frame_by(Way::InOrder, head, len, fill)
+    }
+
+    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        self.slice_by(Way::InOrder, head, slice)
+    }
+
+    fn frame_by(
+        &mut self,
+        way: Way,
+        head: Head,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Blocked> {
         self.room()?;
         let mut body = vec![0xEE; len];
         fill(&mut body);
+        self.ways.push((head.kind, way));
         self.frames.push_back((head, body));
         Ok(())
     }
 
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice_by(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         match self.room() {
             Ok(()) => {
+                self.ways.push((head.kind, way));
                 self.frames.push_back((head, slice.bytes().to_vec()));
                 Ok(())
             }
             Err(blocked) => Err((slice, blocked)),
         }
+    }
+
+    fn drop_lane(&mut self, call: CallId) {
+        self.dropped.push(call);
     }
 
     fn queued_bytes(&self) -> usize {

@@ -15,3 +15,4 @@ mod pair;
 mod pieces;
 mod rules;
 mod states;
+mod ways;

@@ -327,7 +327,8 @@ impl Channel {
     }
 
     /// Makes a call that nobody answers. The future resolves when the request is accepted for sending, or to why it
-    /// surely does not start; dropping it does not take the call back.
+    /// surely does not start; dropping it does not take the call back. Over QUIC the request is a datagram, if it fits
+    /// one, and may get lost.
     pub fn one_way<C, Q>(
         &self,
         methods: impl Into<Methods>,

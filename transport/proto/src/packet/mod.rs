@@ -82,6 +82,43 @@ pub enum Delivery {
         /// Until when it is worth sending; [`Instant::MAX`] means always.
         deadline: Instant,
     },
+    /// Exactly once, after all earlier messages of the same lane, unless the lane is [dropped](PacketEndpoint::drop_lane).
+    /// A lane begins behind all ordered messages that were sent before its first one; from then on what is lost
+    /// elsewhere does not delay it, and what it loses delays nothing else. A transport without [lanes](Ways::lanes), or
+    /// without room for one more, sends it as if it were [`Ordered`](Self::Ordered).
+    Lane {
+        /// Its name, which the sender chooses; another session's lane of that name is another one.
+        lane: u32,
+        /// None follows: whatever the lane holds is given back when the peer has it. The name is free again.
+        last: bool,
+    },
+}
+
+/// Which deliveries lose nothing on a session, for senders that leave the choice to the transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// Messages of at least so many bytes cost no more [`Unordered`](Delivery::Unordered) than in order, measured by
+    /// what they would delay.
+    pub unordered_bytes_min: u32,
+    /// Lanes are apart from each other.
+    pub lanes: bool,
+    /// [`Unreliable`](Delivery::Unreliable) messages of at most so many bytes save something; 0: none do.
+    pub unreliable_bytes_max: u32,
+}
+
+impl Ways {
+    /// There is one way.
+    pub const ONE: Self = Self {
+        unordered_bytes_min: u32::MAX,
+        lanes: false,
+        unreliable_bytes_max: 0,
+    };
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self::ONE
+    }
 }
 
 impl Delivery {
@@ -421,6 +458,15 @@ pub trait PacketEndpoint: fmt::Debug {
     fn held_bytes(&self, len: usize) -> usize {
         len
     }
+
+    /// Which deliveries lose nothing now.
+    fn ways(&mut self, _session: SessionId) -> Ways {
+        Ways::ONE
+    }
+
+    /// Gives up what a lane has not delivered: neither end holds it any longer. Its messages that went in order, for
+    /// want of a lane, still arrive. Does nothing without such a lane.
+    fn drop_lane(&mut self, _session: SessionId, _lane: u32, _now: Instant) {}
 
     /// Unreliable messages that were dropped unsent, because their time was over, since the start.
     fn expired(&self) -> u64 {

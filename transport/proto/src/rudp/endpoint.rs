@@ -28,7 +28,7 @@ use super::transmit::Outcome;
 use super::wire::{Ack, First, Frame, Long, PacketHeader, Reader, is_intact};
 use crate::packet::{
     ConnectRefusal, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SendRefusal, SessionEnd,
-    SessionId, TransmitSink,
+    SessionId, TransmitSink, Ways,
 };
 use crate::stream::{Bucket, Role};
 use crate::wire::{CloseCode, Header};
@@ -580,6 +580,13 @@ impl PacketEndpoint for Rudp {
         session.outbound.push(message);
         self.touch(id);
         Ok(())
+    }
+
+    fn ways(&mut self, _session: SessionId) -> Ways {
+        Ways {
+            unordered_bytes_min: 0,
+            ..Ways::ONE
+        }
     }
 
     fn held_bytes(&self, len: usize) -> usize {

@@ -149,7 +149,7 @@ impl Outbound {
             delivery,
         } = message;
         let (lane, deadline) = match delivery {
-            Delivery::Ordered => (Lane::Ordered, Instant::MAX),
+            Delivery::Ordered | Delivery::Lane { .. } => (Lane::Ordered, Instant::MAX),
             Delivery::Unordered => (Lane::Unordered, Instant::MAX),
             Delivery::Unreliable { deadline } => (Lane::Unreliable, deadline),
         };

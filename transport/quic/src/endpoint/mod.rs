@@ -31,7 +31,7 @@ use ring::rand::SecureRandom;
 use ringway_buf::{Id, Instant, Pools, RecvBuffer, Table};
 use ringway_proto::packet::{
     ConnectRefusal, Delivery, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SendRefusal,
-    SessionId, TransmitSink,
+    SessionId, TransmitSink, Ways,
 };
 use ringway_proto::{CloseCode, Header, Role, Stream, StreamConfig};
 
@@ -226,7 +226,8 @@ impl QuicEndpoint {
         let index = made.0.0;
         // The table gives the id only with the entry in place, so the id is filled in afterwards.
         let unknown = SessionId(Id::from_parts(u32::MAX, 0));
-        let session = Box::new(Session::new(unknown, made, machine, role, window));
+        let lanes = self.config.lanes_bytes_max();
+        let session = Box::new(Session::new(unknown, made, machine, role, window, lanes));
         let id = self.sessions.insert(session).ok()?;
         if let Some(session) = self.sessions.get_mut(id) {
             session.id = SessionId(id);
@@ -556,6 +557,16 @@ impl PacketEndpoint for QuicEndpoint {
         found.settled = false;
         self.mark_dirty(session.0);
         Ok(())
+    }
+
+    fn ways(&mut self, session: SessionId) -> Ways {
+        let session = self.sessions.get_mut(session.0);
+        session.map_or(Ways::ONE, |session| session.ways())
+    }
+
+    fn drop_lane(&mut self, session: SessionId, lane: u32, now: Instant) {
+        self.now = now;
+        self.with(session.0, |session, _| session.drop_lane(lane));
     }
 
     fn expired(&self) -> u64 {

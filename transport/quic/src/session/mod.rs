@@ -3,6 +3,7 @@
 //! ```text
 //!   Ordered     -> the client's first bidirectional stream, in the stream format (docs/wire/stream.md)
 //!   Unordered   -> a unidirectional stream of its own: 16 bytes of header, the body, end of stream
+//!   Lane        -> a unidirectional stream as long as the lane, if one is to be had; else as if it were ordered
 //!   Unreliable  -> a QUIC datagram: 16 bytes of header, the body
 //! ```
 //!
@@ -12,6 +13,8 @@
 
 mod body;
 mod end;
+mod lanes;
+mod line;
 mod recv;
 mod send;
 
@@ -74,6 +77,8 @@ pub(crate) struct Session {
     inbox: Inbox,
     outbox: Outbox,
     ledger: Arc<Ledger>,
+    /// What the lanes may have under way together, in bytes.
+    lanes_bytes_max: u64,
     /// Bytes of bodies that were taken for sending, since the start.
     accepted_bytes: u64,
     /// Bytes of bodies that `Sent` has told of.
@@ -120,6 +125,7 @@ impl Session {
         machine: Stream,
         role: Role,
         window: Option<Charge>,
+        lanes_bytes_max: u64,
     ) -> Self {
         let client = role == Role::Client;
         Self {
@@ -135,6 +141,7 @@ impl Session {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             ledger: Arc::new(Ledger::default()),
+            lanes_bytes_max,
             accepted_bytes: 0,
             told_bytes: 0,
             expired: 0,
@@ -224,8 +231,8 @@ impl Session {
         }
         self.pump(around);
         if let Stage::Flushing(code) = self.stage
-            && self.outbox.is_empty()
             && self.ledger.is_clear()
+            && self.is_flushed()
         {
             self.shut(SessionEnd::Local(code), code, around);
         }
@@ -253,7 +260,6 @@ impl Session {
                 }
             }
             Event::Stream(StreamEvent::Readable { id }) => self.inbox.readable(id),
-            Event::Stream(StreamEvent::Finished { .. }) => self.outbox.on_finished(),
             Event::Stream(StreamEvent::Stopped { .. }) => {
                 self.violate(
                     Fault::Malformed {
@@ -267,7 +273,11 @@ impl Session {
             // Whoever is blocked tries again at each `pump`.
             Event::HandshakeDataReady
             | Event::DatagramsUnblocked
-            | Event::Stream(StreamEvent::Writable { .. } | StreamEvent::Available { .. }) => {}
+            | Event::Stream(
+                StreamEvent::Writable { .. }
+                | StreamEvent::Available { .. }
+                | StreamEvent::Finished { .. },
+            ) => {}
         }
     }
 
@@ -429,7 +439,7 @@ impl Session {
     pub(crate) fn message_bytes_max(&mut self, delivery: Delivery) -> Result<usize, SendRefusal> {
         let most = self.ordered_bytes_max()?;
         Ok(match delivery {
-            Delivery::Ordered | Delivery::Unordered => most,
+            Delivery::Ordered | Delivery::Unordered | Delivery::Lane { .. } => most,
             Delivery::Unreliable { .. } => self.unreliable_bytes_max().min(most),
         })
     }
@@ -437,3 +447,7 @@ impl Session {
 
 /// Number of the frame by which a peer refuses a stream.
 const STOP_SENDING: u64 = 5;
+/// Kind of the frame that begins a lane; its word counts the ordered messages that come before it.
+const LANE: u8 = 5;
+/// Code of the reset of a stream whose lane was dropped.
+const LANE_DROPPED: u32 = 1;

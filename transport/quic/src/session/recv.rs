@@ -2,18 +2,19 @@
 //!
 //! Messages are taken out one by one, when the engine asks: what it does not want yet stays in quinn-proto, within
 //! the window that was granted to the peer. The ordered stream is read last, because a peer announces its last
-//! message there only after all others have arrived.
+//! message there only after all others have arrived. A lane is read when the ordered messages that come before it were
+//! delivered.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{Connection, ReadError, StreamId};
+use quinn_proto::{Connection, ReadError, StreamId, VarInt};
 use ringway_buf::{Pools, RecvBuffer};
 use ringway_proto::packet::{Body, Fault, PacketEvent, SessionId};
 use ringway_proto::{CloseCode, HEADER_BYTES, Header, Input};
 
 use super::body::{Filling, Starved};
-use super::{Session, Stage, Surroundings};
+use super::{LANE, LANE_DROPPED, Session, Stage, Surroundings};
 
 /// Number of the frame that carries stream data, for faults.
 const STREAM: u64 = 8;
@@ -39,6 +40,8 @@ pub(crate) enum Read {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     main: Main,
+    /// Ordered messages that were delivered, since the start.
+    ordered: u64,
     own: Vec<Own>,
     /// Unreliable messages may be there.
     pub(super) datagrams: bool,
@@ -52,7 +55,7 @@ impl Inbox {
         self.main.readable
             || self.datagrams
             || !self.returned.is_empty()
-            || self.own.iter().any(|own| own.readable)
+            || self.own.iter().any(|own| own.is_due(self.ordered))
     }
 
     /// The engine could not use a message yet.
@@ -60,7 +63,7 @@ impl Inbox {
         self.returned.push_back((header, body));
     }
 
-    /// The peer has opened a stream for one message.
+    /// The peer has opened a stream for one message, or for a lane.
     pub(super) fn open(&mut self, stream: StreamId) {
         self.own.push(Own::new(stream));
     }
@@ -93,11 +96,25 @@ struct Main {
     skip: usize,
 }
 
-/// A stream that carries one message.
+/// What a stream beside the ordered one carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cargo {
+    /// Its first header has not come.
+    Unknown,
+    /// One message, which has not come whole.
+    One,
+    /// One message, which was delivered: nothing follows but the end.
+    Done,
+    /// The messages of a lane, which come behind so many ordered ones.
+    Lane { after: u64 },
+}
+
+/// A stream beside the ordered one.
 #[derive(Debug)]
 struct Own {
     stream: StreamId,
     readable: bool,
+    cargo: Cargo,
     front: Bytes,
     filling: Option<(Header, Filling)>,
 }
@@ -107,9 +124,15 @@ impl Own {
         Self {
             stream,
             readable: true,
+            cargo: Cargo::Unknown,
             front: Bytes::new(),
             filling: None,
         }
+    }
+
+    /// Whether something may be there that may be delivered when so many ordered messages were.
+    fn is_due(&self, ordered: u64) -> bool {
+        self.readable && !matches!(self.cargo, Cargo::Lane { after } if after > ordered)
     }
 }
 
@@ -118,7 +141,7 @@ enum Piece {
     Bytes(Bytes),
     Blocked,
     End,
-    Reset,
+    Reset(VarInt),
 }
 
 fn next_piece(conn: &mut Connection, stream: StreamId) -> Piece {
@@ -131,7 +154,7 @@ fn next_piece(conn: &mut Connection, stream: StreamId) -> Piece {
         Ok(Some(chunk)) => Piece::Bytes(chunk.bytes),
         Ok(None) => Piece::End,
         Err(ReadError::Blocked) => Piece::Blocked,
-        Err(ReadError::Reset(_)) => Piece::Reset,
+        Err(ReadError::Reset(code)) => Piece::Reset(code),
     }
 }
 
@@ -165,16 +188,22 @@ impl Session {
             return message(self.id, header, Body::Owned(body));
         }
         // Nothing overtakes the hello.
-        if !self.is_handshaking() {
-            let others = match self.read_datagram(around) {
-                Read::Dry => self.read_own(around),
-                other => return other,
-            };
-            if !matches!(others, Read::Dry) {
-                return others;
-            }
+        if self.is_handshaking() {
+            return self.read_main(around);
         }
-        self.read_main(around)
+        match self.read_datagram(around) {
+            Read::Dry => {}
+            other => return other,
+        }
+        match self.read_own(around) {
+            Read::Dry => self.read_main(around),
+            // What lacks memory keeps nobody waiting who lacks none.
+            Read::Starved => match self.read_main(around) {
+                Read::Dry => Read::Starved,
+                other => other,
+            },
+            other => other,
+        }
     }
 
     fn read_main(&mut self, around: &mut Surroundings<'_>) -> Read {
@@ -189,7 +218,7 @@ impl Session {
                 match next_piece(&mut self.conn, stream) {
                     Piece::Bytes(bytes) => join(&mut self.inbox.main.front, bytes),
                     Piece::Blocked => self.inbox.main.readable = false,
-                    Piece::End | Piece::Reset => return self.main_ended(around),
+                    Piece::End | Piece::Reset(_) => return self.main_ended(around),
                 }
             }
             let main = &mut self.inbox.main;
@@ -203,6 +232,7 @@ impl Session {
                     Ok(None) => continue,
                     Ok(Some(body)) => {
                         main.filling = None;
+                        self.inbox.ordered = self.inbox.ordered.saturating_add(1);
                         let framed = HEADER_BYTES.saturating_add(header.length as usize);
                         main.skip = header.frame_bytes().saturating_sub(framed);
                         return message(self.id, header, body);
@@ -233,7 +263,10 @@ impl Session {
                     // An empty body is whole without another byte.
                     if header.length == 0 {
                         match finish(&mut self.inbox.main.filling, around.pools) {
-                            Ok(body) => return message(self.id, header, body),
+                            Ok(body) => {
+                                self.inbox.ordered = self.inbox.ordered.saturating_add(1);
+                                return message(self.id, header, body);
+                            }
                             Err(Starved) => return Read::Starved,
                         }
                     }
@@ -262,18 +295,23 @@ impl Session {
 
     fn read_own(&mut self, around: &Surroundings<'_>) -> Read {
         let after_final = self.machine_is_final();
+        let ordered = self.inbox.ordered;
+        let mut starved = false;
         let mut index = 0;
         while let Some(own) = self.inbox.own.get_mut(index) {
-            if !own.readable {
+            if !own.is_due(ordered) {
                 index = index.saturating_add(1);
                 continue;
             }
-            let outcome = own.read(&mut self.conn, around, after_final);
+            let outcome = own.read(&mut self.conn, around, ordered, after_final);
             match outcome {
                 Ok(OwnRead::Dry) => index = index.saturating_add(1),
-                Ok(OwnRead::Starved) => return Read::Starved,
+                Ok(OwnRead::Starved) => {
+                    starved = true;
+                    index = index.saturating_add(1);
+                }
+                Ok(OwnRead::Over) => drop(self.inbox.own.swap_remove(index)),
                 Ok(OwnRead::Whole(header, body)) => {
-                    drop(self.inbox.own.swap_remove(index));
                     // Counts as a message passed, for `idle_timeout`.
                     self.machine.sent(around.now);
                     return message(self.id, header, body);
@@ -284,7 +322,7 @@ impl Session {
                 }
             }
         }
-        Read::Dry
+        if starved { Read::Starved } else { Read::Dry }
     }
 
     fn read_datagram(&mut self, around: &Surroundings<'_>) -> Read {
@@ -326,9 +364,12 @@ impl Session {
 }
 
 enum OwnRead {
+    /// Nothing more is there now, or it is not due.
     Dry,
     Starved,
     Whole(Header, Body),
+    /// The stream has ended, and everything was delivered.
+    Over,
 }
 
 impl Own {
@@ -336,23 +377,30 @@ impl Own {
         &mut self,
         conn: &mut Connection,
         around: &Surroundings<'_>,
+        ordered: u64,
         after_final: bool,
     ) -> Result<OwnRead, Fault> {
         loop {
-            if let Some((_, filling)) = &mut self.filling {
-                if filling.fill(&mut self.front, around.pools).is_err() {
-                    return Ok(OwnRead::Starved);
+            if let Some((header, filling)) = &mut self.filling {
+                let header = *header;
+                match fill(filling, &mut self.front, around.pools) {
+                    Err(Starved) => return Ok(OwnRead::Starved),
+                    Ok(None) => {}
+                    Ok(Some(body)) => {
+                        self.filling = None;
+                        if self.cargo == Cargo::One {
+                            self.cargo = Cargo::Done;
+                        }
+                        return Ok(OwnRead::Whole(header, body));
+                    }
                 }
-                if !self.front.is_empty() {
-                    return Err(Fault::Contradiction);
-                }
+            } else if self.cargo == Cargo::Done && !self.front.is_empty() {
+                return Err(Fault::Contradiction);
             } else if self.front.len() >= HEADER_BYTES {
-                if after_final {
-                    return Err(Fault::AfterFinal);
+                self.begin(around.machine.message_bytes_max, after_final)?;
+                if !self.is_due(ordered) {
+                    return Ok(OwnRead::Dry);
                 }
-                let header = checked(&self.front, around.machine.message_bytes_max)?;
-                drop(self.front.split_to(HEADER_BYTES));
-                self.filling = Some((header, Filling::new(header.length as usize)));
                 continue;
             }
             match next_piece(conn, self.stream) {
@@ -361,28 +409,47 @@ impl Own {
                     self.readable = false;
                     return Ok(OwnRead::Dry);
                 }
-                Piece::Reset => {
+                Piece::Reset(code) if code == VarInt::from_u32(LANE_DROPPED) => {
+                    return Ok(OwnRead::Over);
+                }
+                Piece::Reset(_) => {
                     return Err(Fault::Malformed {
                         frame: RESET_STREAM,
                     });
                 }
-                Piece::End => return self.ended(around.pools),
+                Piece::End => {
+                    let whole = self.filling.is_none() && self.front.is_empty();
+                    let kept = matches!(self.cargo, Cargo::Done | Cargo::Lane { .. });
+                    return if whole && kept {
+                        Ok(OwnRead::Over)
+                    } else {
+                        Err(Fault::Contradiction)
+                    };
+                }
             }
         }
     }
 
-    fn ended(&mut self, pools: &Pools) -> Result<OwnRead, Fault> {
-        match &mut self.filling {
-            Some((header, filling)) if filling.missing() == 0 => {
-                let header = *header;
-                // Memory was taken with the last bytes; an empty body takes its own here.
-                filling.done(pools).map_or_else(
-                    |Starved| Ok(OwnRead::Starved),
-                    |body| Ok(OwnRead::Whole(header, Body::Owned(body))),
-                )
-            }
-            _ => Err(Fault::Contradiction),
+    /// Takes the header at the front.
+    fn begin(&mut self, message_bytes_max: u32, after_final: bool) -> Result<(), Fault> {
+        if after_final {
+            return Err(Fault::AfterFinal);
         }
+        let lane = Header::read(&self.front).filter(|header| header.kind == LANE);
+        if let (Cargo::Unknown, Some(lane)) = (self.cargo, lane) {
+            if lane.length > 0 {
+                return Err(Fault::Malformed { frame: STREAM });
+            }
+            self.cargo = Cargo::Lane { after: lane.word };
+        } else {
+            let header = checked(&self.front, message_bytes_max)?;
+            if self.cargo == Cargo::Unknown {
+                self.cargo = Cargo::One;
+            }
+            self.filling = Some((header, Filling::new(header.length as usize)));
+        }
+        drop(self.front.split_to(HEADER_BYTES));
+        Ok(())
     }
 }
 

@@ -1,65 +1,51 @@
 //! The way down: from messages to streams and datagrams of QUIC.
 //!
-//! Short ordered messages are written one behind the other into a batch, which becomes one piece of the stream when
-//! the endpoint sends; long bodies are lent to quinn-proto without a copy. What quinn-proto does not take, because
-//! the peer's window or this end's is full, waits here; the engine bounds its sum.
+//! What quinn-proto does not take, because the peer's window or this end's is full, waits here; the engine bounds its
+//! sum.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quinn_proto::{Dir, SendDatagramError, StreamId};
-use ringway_buf::{Instant, copy_counted};
-use ringway_proto::packet::{Delivery, Outgoing, SendRefusal};
-use ringway_proto::{HEADER_BYTES, Header, TRANSMIT_BYTES_MAX, padded, stream};
+use quinn_proto::{SendDatagramError, StreamId};
+use ringway_buf::{Instant, Slice};
+use ringway_proto::packet::{Delivery, Outgoing, SendRefusal, Ways};
+use ringway_proto::{HEADER_BYTES, Header, TRANSMIT_BYTES_MAX, padded};
 
+use super::lanes::Lanes;
+use super::line::Line;
 use super::{Session, Stage, Surroundings};
-use crate::tracked;
+use crate::tracked::{self, Kin};
 
-/// Bodies up to this length are copied into the batch: a piece of its own costs two allocations and as much.
-const COPY_BYTES_MAX: usize = 2048;
-/// A batch becomes a piece at this length at the latest, so that its memory comes back piece by piece.
-const BATCH_BYTES_MAX: usize = 16 * 1024;
-/// Padding of a frame.
-static ZEROS: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
+/// Messages from this length on, of which nobody asks for an order, get a stream of their own: three packets, in which
+/// a loss is likely enough to be worth the stream's frames.
+pub(super) const OWN_STREAM_BYTES_MIN: u32 = 4096;
 
 /// What waits to be taken by quinn-proto.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// The end of the ordered stream, still growing.
-    batch: Vec<u8>,
-    /// Message bytes in the batch.
-    batch_bytes: u64,
-    /// Pieces of the ordered stream in front of the batch.
-    main: VecDeque<Bytes>,
+    /// The ordered stream.
+    main: Line,
+    /// Messages that were put there, since the start.
+    ordered: u64,
+    lanes: Lanes,
     /// Messages that wait for a stream of their own.
     waiting: VecDeque<[Bytes; 2]>,
     /// Messages that have one and are not wholly written.
     writing: Vec<(StreamId, [Bytes; 2])>,
-    /// Streams whose end the peer has not acknowledged.
-    unfinished: usize,
     /// Unreliable messages and until when they are worth sending.
     unreliable: VecDeque<(Instant, Bytes)>,
 }
 
 impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty()
-            && self.main.is_empty()
-            && self.others_done()
-            && self.unreliable.is_empty()
-    }
-
-    /// Whether the peer has all messages that have streams of their own.
-    fn others_done(&self) -> bool {
-        self.waiting.is_empty() && self.unfinished == 0
-    }
-
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn on_finished(&mut self) {
-        self.unfinished = self.unfinished.saturating_sub(1);
+    /// Bytes of the ordered stream that quinn-proto has taken.
+    fn ordered_bytes_written(&self) -> u64 {
+        self.main
+            .put_bytes
+            .saturating_sub(self.main.waiting_bytes())
     }
 }
 
@@ -98,15 +84,16 @@ impl Session {
         self.machine.sent(now);
         match outgoing.delivery {
             Delivery::Ordered => self.append(&header, outgoing.body),
+            Delivery::Lane { lane, last } => self.append_lane((lane, last), &header, outgoing.body),
             Delivery::Unordered => {
-                let head = tracked::framed(wire_header(&header), 0, &self.ledger);
-                let body = tracked::body(outgoing.body, &self.ledger);
+                let head = tracked::framed(wire_header(&header), 0, Kin::Other, &self.ledger);
+                let body = tracked::body(outgoing.body, Kin::Other, &self.ledger);
                 self.outbox.waiting.push_back([head, body]);
             }
             Delivery::Unreliable { deadline } => {
                 let mut framed = wire_header(&header);
                 framed.extend_from_slice(&outgoing.body);
-                let framed = tracked::framed(framed, length as u64, &self.ledger);
+                let framed = tracked::framed(framed, length as u64, Kin::Other, &self.ledger);
                 self.outbox.unreliable.push_back((deadline, framed));
             }
         }
@@ -114,41 +101,60 @@ impl Session {
     }
 
     /// Puts a message at the end of the ordered stream.
-    fn append(&mut self, header: &Header, body: ringway_buf::Slice) {
-        let outbox = &mut self.outbox;
-        let start = outbox.batch.len();
-        if body.len() <= COPY_BYTES_MAX {
-            let end = start.saturating_add(header.frame_bytes());
-            outbox.batch.resize(end, 0);
-            let room = outbox.batch.get_mut(start..).unwrap_or_default();
-            if let Some(room) = stream::frame(header, room) {
-                copy_counted(room, &body);
-            }
-            outbox.batch_bytes = outbox.batch_bytes.saturating_add(body.len() as u64);
-            if end >= BATCH_BYTES_MAX {
-                self.seal();
-            }
-            return;
-        }
+    fn append(&mut self, header: &Header, body: Slice) {
         let padding = padded(body.len()).saturating_sub(body.len());
-        outbox.batch.extend_from_slice(&wire_header(header));
-        self.seal();
-        let body = tracked::body(body, &self.ledger);
-        self.outbox.main.push_back(body);
-        let zeros = ZEROS.get(..padding).unwrap_or_default();
-        self.outbox.batch.extend_from_slice(zeros);
+        self.outbox.ordered = self.outbox.ordered.saturating_add(1);
+        self.outbox
+            .main
+            .message(header, body, padding, &self.ledger);
     }
 
-    /// Makes a piece of the batch.
-    fn seal(&mut self) {
+    /// Puts a message at the end of a lane.
+    fn append_lane(&mut self, lane: (u32, bool), header: &Header, body: Slice) {
         let outbox = &mut self.outbox;
-        if outbox.batch.is_empty() {
-            return;
+        let place = (outbox.ordered, outbox.main.put_bytes);
+        let (conn, ledger) = (&mut self.conn, &self.ledger);
+        let taken = outbox
+            .lanes
+            .message(lane, (header, body), conn, place, ledger);
+        if let Err(body) = taken {
+            self.append(header, body);
         }
-        let batch = std::mem::take(&mut outbox.batch);
-        let bytes = std::mem::take(&mut outbox.batch_bytes);
-        let piece = tracked::framed(batch, bytes, &self.ledger);
-        self.outbox.main.push_back(piece);
+    }
+
+    /// Gives up what a lane has not delivered.
+    pub(crate) fn drop_lane(&mut self, lane: u32) {
+        if !self.is_over() && !self.is_gone() {
+            self.outbox
+                .lanes
+                .drop_lane(lane, &mut self.conn, &self.ledger);
+        }
+    }
+
+    /// Which deliveries lose nothing now.
+    pub(crate) fn ways(&mut self) -> Ways {
+        let unreliable = u32::try_from(self.unreliable_bytes_max());
+        Ways {
+            unordered_bytes_min: OWN_STREAM_BYTES_MIN,
+            lanes: true,
+            unreliable_bytes_max: unreliable.unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether nothing waits here, and the peer has all messages that have streams of their own.
+    pub(super) fn is_flushed(&mut self) -> bool {
+        self.outbox.main.is_empty() && self.outbox.unreliable.is_empty() && self.others_done()
+    }
+
+    /// Whether the peer has all messages that have streams of their own.
+    fn others_done(&mut self) -> bool {
+        let outbox = &self.outbox;
+        // A stream counts until the peer has acknowledged its end, or that it was dropped.
+        let idle = usize::from(self.main.is_some()).saturating_add(outbox.lanes.idle_streams());
+        outbox.waiting.is_empty()
+            && outbox.writing.is_empty()
+            && outbox.lanes.is_empty()
+            && self.conn.streams().send_streams() <= idle
     }
 
     /// Moves to quinn-proto what it takes.
@@ -157,39 +163,52 @@ impl Session {
             return;
         }
         self.pump_unreliable(around.now);
-        self.pump_others();
-        let Some(stream) = self.main else { return };
-        if self.finishing && self.outbox.others_done() && self.stage == Stage::Open {
+        self.pump_unordered();
+        if self.finishing || matches!(self.stage, Stage::Flushing(_)) {
+            self.outbox.lanes.end();
+        }
+        if let Some(stream) = self.main {
+            self.pump_main(stream, around);
+        }
+        if !self.outbox.lanes.is_empty() {
+            let written = self.outbox.ordered_bytes_written();
+            let (conn, ledger) = (&mut self.conn, &self.ledger);
+            let most = self.lanes_bytes_max;
+            self.outbox.lanes.pump(conn, written, most, ledger);
+        }
+    }
+
+    fn pump_main(&mut self, stream: StreamId, around: &mut Surroundings<'_>) {
+        if self.finishing && self.stage == Stage::Open && self.others_done() {
             self.machine.finish();
             self.machine_events(around);
         }
         if self.machine.wants_transmit() {
             let mut room = [0; TRANSMIT_BYTES_MAX];
             let count = self.machine.poll_transmit(&mut room);
-            let said = room.get(..count).unwrap_or_default();
-            self.outbox.batch.extend_from_slice(said);
+            self.outbox.main.raw(room.get(..count).unwrap_or_default());
         }
-        self.seal();
-        while !self.outbox.main.is_empty() {
-            let pieces = self.outbox.main.make_contiguous();
+        let main = &mut self.outbox.main;
+        main.seal(&self.ledger);
+        while !main.pieces.is_empty() {
+            let pieces = main.pieces.make_contiguous();
             let Ok(written) = self.conn.send_stream(stream).write_chunks(pieces) else {
                 return;
             };
-            drop(self.outbox.main.drain(..written.chunks));
+            drop(main.pieces.drain(..written.chunks));
             if written.bytes == 0 {
                 return;
             }
         }
     }
 
-    fn pump_others(&mut self) {
+    fn pump_unordered(&mut self) {
         while !self.outbox.waiting.is_empty() {
-            let Some(stream) = self.conn.streams().open(Dir::Uni) else {
+            let Some(stream) = self.outbox.lanes.open(&mut self.conn) else {
                 break;
             };
             if let Some(pieces) = self.outbox.waiting.pop_front() {
                 self.outbox.writing.push((stream, pieces));
-                self.outbox.unfinished = self.outbox.unfinished.saturating_add(1);
             }
         }
         let conn = &mut self.conn;
