@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use ringway_proto::packet::{Delivery, PacketEndpoint, SessionEnd, SessionId, Ways};
 use ringway_proto::{CloseCode, Header};
-use world::{World, pattern};
+use ringway_sim::{Chance, PathConfig, Span};
+use world::{Rng, World, pattern};
 
 const fn lane(lane: u32) -> Delivery {
     Delivery::Lane { lane, last: false }
@@ -30,9 +31,9 @@ fn tags(world: &World, host: usize) -> Vec<u16> {
 
 /// Lets the client send now, and the network lose all of it.
 fn lose(world: &mut World) {
-    world.link.loss = 1_000;
+    world.net.config.faults.loss = Chance::ALWAYS;
     world.step();
-    world.link.loss = 0;
+    world.net.config.faults.loss = Chance::NEVER;
 }
 
 /// Whether a message of `late`, sent when one of `early` was lost, is there before it. The path is measured before, so
@@ -50,7 +51,7 @@ fn overtakes(early: Delivery, late: Delivery, len: usize) -> bool {
     let first = tags(&world, 0);
     let took = world.now - begun;
     assert!(world.run(limit, |world| world.messages(0).len() == 2));
-    let one_way = world.link.delay;
+    let one_way = world.net.config.link.delay.max;
     assert_eq!(first == [2], took <= one_way, "{took:?}");
     first == [2]
 }
@@ -89,7 +90,7 @@ fn a_lane_begins_behind_what_was_ordered_before_it_and_then_waits_no_more() {
 #[test]
 fn full_lanes_leave_room_in_the_window() {
     let mut world = World::pair(3);
-    world.link.delay = Duration::from_millis(10);
+    world.net.config.link.delay = Span::micros(10_000, 10_000);
     let (_, client) = world.open();
     for tag in 0..90 {
         let name = u32::from(tag % 5);
@@ -102,7 +103,8 @@ fn full_lanes_leave_room_in_the_window() {
         world.send(1, client, tag, b"quick", Delivery::Ordered);
         let came = |world: &World| tags(world, 0).contains(&tag);
         assert!(world.run(Duration::from_secs(1), came));
-        assert_eq!(world.now - begun, world.link.delay, "{tag}");
+        let one_way = world.net.config.link.delay.max;
+        assert_eq!(world.now - begun, one_way, "{tag}");
     }
     assert!(world.messages(0).len() < 100, "they were full till now");
 }
@@ -135,8 +137,8 @@ fn lanes_beyond_the_streams_arrive_all_the_same_and_in_order() {
         server.parallel_max = parallel_max;
         let mut world = World::with(10 + seed, server, client);
         let (_, client) = world.open();
-        world.link.loss = 50;
-        world.link.jitter = Duration::from_micros(300);
+        world.net.config.faults.loss = Chance::percent(5);
+        world.net.config.link.jitter = Duration::from_micros(300);
         for round in 0..10 {
             for name in 0..100_u16 {
                 let how = if round == 9 {
@@ -173,7 +175,7 @@ fn lanes_beyond_the_streams_arrive_all_the_same_and_in_order() {
             *next += 1;
         }
         // Streams of lanes that ended are free again, for the end of the session too.
-        world.link.loss = 0;
+        world.net.config.faults.loss = Chance::NEVER;
         drained(&mut world, client);
     }
 }
@@ -302,4 +304,100 @@ fn a_session_tells_which_ways_it_has() {
     assert!(world.hosts[1].endpoint.send(client, message, now).is_ok());
     let unknown = SessionId(ringway_buf::Id::from_parts(77, 3));
     assert_eq!(world.hosts[1].endpoint.ways(unknown), Ways::ONE);
+}
+
+/// Lanes over a network with every fault of the model: each message exactly once and each lane in its order. Of those
+/// that were dropped nothing comes twice, and what comes is in order.
+fn swarm(seed: u64) {
+    const NAMES: usize = 8 * 81;
+    let patient = |mut config: ringway_quic::QuicConfig| {
+        config.stream.handshake_timeout = Duration::from_secs(60);
+        config.stream.keepalive_timeout = Duration::from_secs(60);
+        config.parallel_max = [2, 8, 64][usize::try_from(seed % 3).unwrap()];
+        config
+    };
+    let (server, client) = world::configs();
+    let mut world = World::with(seed, patient(server), patient(client));
+    let mut rng = Rng::new(seed);
+    let (server, client) = world.open();
+    world.net.config = PathConfig::swarm(seed);
+    // By name: how many were sent. Of eight at a time, the last two are dropped now and then.
+    let mut sent = [[0_u64; NAMES]; 2];
+    let mut lives = [[0; 8]; 2];
+    for _ in 0..80 {
+        let host = usize::from(rng.hits(500));
+        let session = [server, client][host];
+        let line = usize::try_from(rng.below(8)).unwrap();
+        let name = line + 8 * lives[host][line];
+        let len = usize::try_from(rng.below(100) * rng.below(100) * rng.below(10)).unwrap();
+        let tag = u16::try_from(name).unwrap();
+        let last = rng.hits(200);
+        // After its end a name means another lane, which may overtake.
+        lives[host][line] += usize::from(last);
+        let lane = tag.into();
+        let how = Delivery::Lane { lane, last };
+        let number = sent[host][name];
+        let header = Header::message(0, tag, number);
+        let message = world.outgoing(host, header, &pattern(number, len), how);
+        let now = world.now;
+        if world.hosts[host]
+            .endpoint
+            .send(session, message, now)
+            .is_err()
+        {
+            break;
+        }
+        sent[host][name] += 1;
+        if line > 5 && rng.hits(300) {
+            world.hosts[host]
+                .endpoint
+                .drop_lane(session, tag.into(), now);
+        }
+        if rng.hits(600) {
+            world.pass(Duration::from_micros(rng.below(20_000)));
+        }
+    }
+    let mut healed = PathConfig::default();
+    healed.link.delay = world.net.config.link.delay;
+    world.net.config = healed;
+    let kept = |world: &World, host: usize| {
+        let messages = world.messages(host);
+        messages.iter().filter(|got| got.header.tag % 8 < 6).count() as u64
+    };
+    let wanted = |host: usize| {
+        (0..NAMES)
+            .filter(|name| name % 8 < 6)
+            .map(|name| sent[1 - host][name])
+            .sum::<u64>()
+    };
+    let done = world.run(Duration::from_secs(300), |world| {
+        world.end(1).is_some() || (0..2).all(|host| kept(world, host) == wanted(host))
+    });
+    assert!(done, "seed {seed}: {:?}", PathConfig::swarm(seed));
+    for host in 0..2 {
+        let mut next = [0; NAMES];
+        for got in world.messages(host) {
+            let (name, number) = (usize::from(got.header.tag), got.header.word);
+            assert!(
+                number >= next[name],
+                "seed {seed}: {name} in order and once"
+            );
+            assert!(
+                name % 8 > 5 || number == next[name],
+                "seed {seed}: {name} lacks one"
+            );
+            assert_eq!(got.body, pattern(number, got.body.len()), "seed {seed}");
+            next[name] = number + 1;
+        }
+    }
+    if world.end(1).is_none() {
+        drained(&mut world, client);
+    }
+}
+
+#[test]
+fn lanes_survive_what_networks_do() {
+    for seed in 0..60 {
+        swarm(seed);
+    }
 }

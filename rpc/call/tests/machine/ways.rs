@@ -9,10 +9,13 @@ use crate::pair::{BIDI, CLIENT_STREAM, MISSING, Pair, SERVER_STREAM, UNARY};
 const LANE: Way = Way::Lane { last: false };
 const LAST: Way = Way::Lane { last: true };
 
+/// How frames went, with their kinds.
+type Ways = Vec<(u8, Way)>;
+
 impl Pair {
     /// How frames went since the last time, down and up.
-    fn ways(&mut self) -> (Vec<(u8, Way)>, Vec<(u8, Way)>) {
-        let take = std::mem::take::<Vec<(u8, Way)>>;
+    fn ways(&mut self) -> (Ways, Ways) {
+        let take = std::mem::take::<Ways>;
         (take(&mut self.down.ways), take(&mut self.up.ways))
     }
 }
