@@ -7,7 +7,9 @@ use std::time::Duration;
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use ringway_proto::{ConfigError, StreamConfig};
 
+use crate::congestion::Factory;
 use crate::qlog::Qlog;
+use crate::session::Patience;
 use crate::tls::TlsConfig;
 
 /// Smallest payload of a datagram that QUIC allows a path to carry, in bytes (RFC 9000, 14).
@@ -128,6 +130,14 @@ impl QuicConfig {
         Some(interval.saturating_add(self.stream.keepalive_timeout))
     }
 
+    /// When a peer that acknowledges nothing is given up.
+    pub(crate) fn patience(&self) -> Option<Patience> {
+        Some(Patience {
+            interval: self.stream.keepalive_interval?,
+            timeout: self.stream.keepalive_timeout,
+        })
+    }
+
     /// quinn-proto's settings for connections that are opened (`accepting` false) or accepted.
     pub(crate) fn transport(&self, accepting: bool) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
@@ -148,6 +158,7 @@ impl QuicConfig {
             .max_idle_timeout(silence)
             .keep_alive_interval(self.stream.keepalive_interval)
             .initial_rtt(self.initial_rtt)
+            .congestion_controller_factory(Arc::new(Factory::default()))
             .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
             .mtu_discovery_config(Some(discovery))
             .datagram_receive_buffer_size(Some(self.unreliable_bytes_max as usize))

@@ -22,6 +22,7 @@
 )]
 
 mod config;
+mod congestion;
 mod endpoint;
 mod keys;
 mod qlog;

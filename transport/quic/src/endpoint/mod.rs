@@ -193,6 +193,12 @@ impl QuicEndpoint {
         self.half_open
     }
 
+    /// Sessions that have ended and are kept to answer late packets.
+    #[must_use]
+    pub fn lingering(&self) -> usize {
+        self.lingering.len()
+    }
+
     /// What is known of a session's path.
     #[must_use]
     pub fn path(&self, session: SessionId) -> Option<PathStats> {
@@ -226,8 +232,8 @@ impl QuicEndpoint {
         let index = made.0.0;
         // The table gives the id only with the entry in place, so the id is filled in afterwards.
         let unknown = SessionId(Id::from_parts(u32::MAX, 0));
-        let lanes = self.config.lanes_bytes_max();
-        let session = Box::new(Session::new(unknown, made, machine, role, window, lanes));
+        let limits = (self.config.lanes_bytes_max(), self.config.patience());
+        let session = Box::new(Session::new(unknown, made, machine, role, window, limits));
         let id = self.sessions.insert(session).ok()?;
         if let Some(session) = self.sessions.get_mut(id) {
             session.id = SessionId(id);

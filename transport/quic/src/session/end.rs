@@ -1,9 +1,10 @@
 //! Why a QUIC connection ended, in our words.
 
-use quinn_proto::{ConnectionError, TransportError, TransportErrorCode};
+use quinn_proto::{ConnectionError, Dir, TransportError, TransportErrorCode, VarInt};
 use ringway_proto::packet::{Fault, SessionEnd};
 use ringway_proto::{CloseCode, Timeout};
 
+use super::recv::Inbox;
 use super::{Session, Stage};
 
 /// Application code of an end that gave up without a word: beyond the 16 bits of a [`CloseCode`].
@@ -39,6 +40,24 @@ impl Session {
             (_, end) => end,
         };
         self.over(end);
+    }
+
+    /// Gives back what an ended session holds: it lingers only to answer late packets, and others need the memory.
+    pub(super) fn let_go(&mut self) {
+        let nothing = VarInt::from_u32(0);
+        while let Some(stream) = self.conn.streams().accept(Dir::Uni) {
+            self.inbox.open(stream);
+        }
+        // Errors mean that there is nothing to give back.
+        for stream in self.inbox.streams().chain(self.main) {
+            let _read = self.conn.recv_stream(stream).stop(nothing);
+        }
+        if let Some(stream) = self.main {
+            let _written = self.conn.send_stream(stream).reset(nothing);
+        }
+        while self.conn.datagrams().recv().is_some() {}
+        self.inbox = Inbox::default();
+        self.window = None;
     }
 }
 

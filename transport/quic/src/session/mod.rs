@@ -13,6 +13,7 @@
 
 mod body;
 mod end;
+mod hearing;
 mod lanes;
 mod line;
 mod recv;
@@ -28,12 +29,15 @@ use ringway_buf::{Charge, Instant, Pools, RecvBuffer};
 use ringway_proto::packet::{Delivery, Fault, PacketEvent, SendRefusal, SessionEnd, SessionId};
 use ringway_proto::{CloseCode, Header, Role, Stream, StreamConfig, StreamEvent as MachineEvent};
 
+use self::hearing::{Hearing, Look};
 use self::recv::Inbox;
 use self::send::Outbox;
+use crate::congestion::acked_bytes;
 use crate::time::Base;
 use crate::tracked::Ledger;
 
 pub(crate) use self::end::ABORT;
+pub(crate) use self::hearing::Patience;
 pub(crate) use self::recv::Read;
 
 /// What a session needs of its endpoint while it works.
@@ -79,6 +83,7 @@ pub(crate) struct Session {
     ledger: Arc<Ledger>,
     /// What the lanes may have under way together, in bytes.
     lanes_bytes_max: u64,
+    hearing: Hearing,
     /// Bytes of bodies that were taken for sending, since the start.
     accepted_bytes: u64,
     /// Bytes of bodies that `Sent` has told of.
@@ -104,8 +109,8 @@ pub(crate) struct Session {
     pub(crate) half_open: bool,
     /// quinn-proto's endpoint has forgotten it; `handle` may name another connection.
     pub(crate) drained: bool,
-    /// The window's share of the budget.
-    _window: Option<Charge>,
+    /// The window's share of the budget, until nothing is received any more.
+    window: Option<Charge>,
 }
 
 impl std::fmt::Debug for Session {
@@ -125,7 +130,7 @@ impl Session {
         machine: Stream,
         role: Role,
         window: Option<Charge>,
-        lanes_bytes_max: u64,
+        (lanes_bytes_max, patience): (u64, Option<Patience>),
     ) -> Self {
         let client = role == Role::Client;
         Self {
@@ -142,6 +147,7 @@ impl Session {
             outbox: Outbox::default(),
             ledger: Arc::new(Ledger::default()),
             lanes_bytes_max,
+            hearing: Hearing::new(patience),
             accepted_bytes: 0,
             told_bytes: 0,
             expired: 0,
@@ -155,7 +161,7 @@ impl Session {
             listed_readable: false,
             half_open: !client,
             drained: false,
-            _window: window,
+            window,
         }
     }
 
@@ -198,14 +204,12 @@ impl Session {
     pub(crate) fn next_timeout(&mut self, config: &StreamConfig, base: Base) -> Option<Instant> {
         let quic = self.conn.poll_timeout().map(|at| base.ours(at));
         let machine = match self.stage {
-            Stage::Handshake | Stage::Open => self.machine.poll_timeout(config),
+            Stage::Handshake => self.machine.poll_timeout(config),
+            Stage::Open => earlier(self.machine.poll_timeout(config), self.hearing.next()),
             Stage::Flushing(_) => Some(self.flush_deadline),
             Stage::Over(_) | Stage::Gone => None,
         };
-        match (quic, machine) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        earlier(quic, machine)
     }
 
     pub(crate) fn handle_timeout(&mut self, around: &Surroundings<'_>) {
@@ -215,12 +219,30 @@ impl Session {
                 if let Some(timeout) = self.machine.handle_timeout(around.machine, around.now) {
                     self.shut(SessionEnd::Expired(timeout), timeout.code(), around);
                 }
+                self.listen(around);
             }
             Stage::Flushing(_) if self.flush_deadline <= around.now => {
                 let timeout = ringway_proto::Timeout::Drain;
                 self.shut(SessionEnd::Expired(timeout), timeout.code(), around);
             }
             _ => {}
+        }
+    }
+
+    /// Looks whether the peer acknowledges, if that is due.
+    fn listen(&mut self, around: &Surroundings<'_>) {
+        if self.stage != Stage::Open || self.hearing.next().is_none_or(|at| at > around.now) {
+            return;
+        }
+        let acked = acked_bytes(&self.conn);
+        let heard = self.conn.stats().udp_rx.datagrams;
+        match self.hearing.look(acked, heard, around.now) {
+            Look::Fine => {}
+            Look::Ask => self.conn.ping(),
+            Look::Deaf => {
+                let timeout = ringway_proto::Timeout::Keepalive;
+                self.shut(SessionEnd::Expired(timeout), timeout.code(), around);
+            }
         }
     }
 
@@ -288,6 +310,7 @@ impl Session {
             match event {
                 MachineEvent::Opened(peer) => {
                     self.stage = Stage::Open;
+                    self.hearing.begin(around.now);
                     if !self.known {
                         self.known = true;
                         let address = self.conn.remote_address();
@@ -399,7 +422,7 @@ impl Session {
         };
         self.tell_sent(around);
         self.stage = Stage::Gone;
-        self.inbox = Inbox::default();
+        self.let_go();
         if self.known {
             let session = self.id;
             let unsent_bytes = self.accepted_bytes.saturating_sub(self.told_bytes);
@@ -442,6 +465,13 @@ impl Session {
             Delivery::Ordered | Delivery::Unordered | Delivery::Lane { .. } => most,
             Delivery::Unreliable { .. } => self.unreliable_bytes_max().min(most),
         })
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

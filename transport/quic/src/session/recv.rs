@@ -68,6 +68,11 @@ impl Inbox {
         self.own.push(Own::new(stream));
     }
 
+    /// All streams beside the ordered one.
+    pub(super) fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.own.iter().map(|own| own.stream)
+    }
+
     /// The ordered stream has news.
     pub(super) fn main_readable(&mut self) {
         self.main.readable = true;
