@@ -9,6 +9,8 @@ mod links;
 mod relay;
 mod shards;
 mod support;
+#[path = "../world/trust.rs"]
+mod trust;
 
 /// Makes each scenario a test on both drivers of the kernel.
 #[macro_export]

@@ -14,12 +14,14 @@ use ringway::{
 
 use crate::relay::Relay;
 use crate::support::Host;
+use crate::trust::trusting_each_other;
 
 crate::on_kernel_drivers![
     one_acceptor_gives_each_engine_its_share,
     unix_connections_are_shared_too,
     the_kernel_spreads_over_a_shared_port,
-    sessions_find_their_engine_from_whatever_address,
+    sessions_of_rudp_find_their_engine_from_whatever_address,
+    sessions_of_quic_find_their_engine_from_whatever_address,
     a_drain_ends_all_engines,
     an_address_in_use_is_reported,
     threads_are_pinned_to_their_cores,
@@ -48,7 +50,10 @@ fn settings(count: usize, listen: &str) -> ShardsConfig {
 }
 
 fn engine(choice: DriverChoice) -> impl Fn(usize) -> Config + Clone + Send + 'static {
-    move |index| Config::default().driver(choice).seed(index as u64)
+    move |index| {
+        let config = Config::default().driver(choice).seed(index as u64);
+        config.quic(trusting_each_other())
+    }
 }
 
 /// Connects `count` times; returns which engines answered, in order.
@@ -66,10 +71,18 @@ fn ask(choice: DriverChoice, address: &str, count: usize) -> Vec<u8> {
         .collect()
 }
 
+fn sessions_of_rudp_find_their_engine_from_whatever_address(choice: DriverChoice) {
+    sessions_find_their_engine_from_whatever_address("rudp", choice);
+}
+
+fn sessions_of_quic_find_their_engine_from_whatever_address(choice: DriverChoice) {
+    sessions_find_their_engine_from_whatever_address("quic", choice);
+}
+
 /// Sessions can't be handed over: the engines share the port, and a client may move.
-fn sessions_find_their_engine_from_whatever_address(choice: DriverChoice) {
+fn sessions_find_their_engine_from_whatever_address(scheme: &str, choice: DriverChoice) {
     const CLIENTS: usize = 12;
-    let settings = settings(3, "rudp://127.0.0.1:0");
+    let settings = settings(3, &format!("{scheme}://127.0.0.1:0"));
     let shards = Shards::start(&settings, engine(choice), whoami).unwrap();
     assert_eq!(shards.addresses().len(), 1);
     let server = shards.addresses()[0].socket_addr().unwrap();
@@ -98,7 +111,7 @@ fn sessions_find_their_engine_from_whatever_address(choice: DriverChoice) {
         .map(|front| {
             client
                 .handle
-                .connect_wait(&format!("rudp://{front}"))
+                .connect_wait(&format!("{scheme}://{front}"))
                 .unwrap()
         })
         .collect();

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,8 @@ use std::thread::{self, JoinHandle};
 use ringway::{
     Acceptor, Config, DriverChoice, Handle, Handler, Limits, Link, LinksOnly, ListenOptions,
 };
+
+use crate::trust::trusting_each_other;
 
 /// An engine on its own thread. Dropping it stops and joins.
 pub(crate) struct Host {
@@ -34,13 +36,17 @@ impl Host {
         limits: Limits,
         handler: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
+        // Two engines of one seed choose the same ids, and a server would take one for the other.
+        static SEED: AtomicU64 = AtomicU64::new(5);
+        let seed = SEED.fetch_add(1, Ordering::Relaxed);
         let (handle_in, handle) = channel();
         let thread = thread::spawn(move || {
             let mut engine = Config::default()
                 .driver(choice)
                 .limits(limits)
                 .message_bytes_max(1 << 20)
-                .seed(5)
+                .quic(trusting_each_other())
+                .seed(seed)
                 .build()
                 .unwrap();
             handle_in.send(engine.handle()).unwrap();

@@ -1,7 +1,12 @@
 //! Where the engines of a scenario live and what carries their messages; shared with the tests of `ringway-rpc`.
 
 use ringway_engine::sim::{NetConfig, SimNet};
-use ringway_engine::{Config, DriverChoice, Engine, Identity, QuicConfig, Roots, TlsConfig};
+use ringway_engine::{Config, DriverChoice, Engine};
+
+#[path = "trust.rs"]
+mod trust;
+
+pub use trust::trusting_each_other;
 
 /// Where engines live.
 pub enum World {
@@ -71,21 +76,6 @@ impl World {
             scheme => format!("{scheme}://127.0.0.1:0"),
         }
     }
-}
-
-/// Settings of QUIC for two ends with the same certificate, which is also the only one that they trust.
-pub fn trusting_each_other() -> QuicConfig {
-    static MADE: std::sync::LazyLock<TlsConfig> = std::sync::LazyLock::new(|| {
-        let made = rcgen::generate_simple_self_signed(vec!["ringway.test".to_owned()]).unwrap();
-        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        TlsConfig::builder()
-            .identity(Identity::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap())
-            .roots(Roots::from_pem(certificate.as_bytes()).unwrap())
-            .server_name("ringway.test")
-            .build()
-            .unwrap()
-    });
-    QuicConfig::new(MADE.clone())
 }
 
 /// Makes each scenario a test on every driver, over the transport of that scheme.

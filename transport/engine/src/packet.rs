@@ -99,17 +99,37 @@ const RUDP_STEERING: &[SteerRule] = &[
     },
 ];
 
+/// The same for QUIC. A client chooses the first id itself, at random; every later one was chosen by the server and begins with
+/// the shard.
+///
+/// docs/wire/quic.md#connection
+const QUIC_STEERING: &[SteerRule] = &[
+    // Long header: version and length of the id stand before it.
+    SteerRule {
+        mask: 0x80,
+        value: 0x80,
+        at: 6,
+    },
+    // Short header.
+    SteerRule {
+        mask: 0x80,
+        value: 0,
+        at: 1,
+    },
+];
+
 /// How engine `index` of `count` shares the port of an address with the others, by itself: the sessions of one socket
 /// can't be given to another engine. `None`: it accepts connections, which can.
 pub(crate) fn steering(address: &str, index: usize, count: usize) -> Option<Steer> {
     let address: Address = address.parse().ok()?;
-    let (Protocol::Rudp, _) = Protocol::of(&address)? else {
-        return None;
+    let rules = match Protocol::of(&address)? {
+        (Protocol::Rudp, _) => RUDP_STEERING,
+        (Protocol::Quic, _) => QUIC_STEERING,
     };
     Some(Steer {
         index: u8::try_from(index).ok()?,
         count: u8::try_from(count).ok()?,
-        rules: RUDP_STEERING,
+        rules,
     })
 }
 
@@ -323,7 +343,7 @@ impl Hub {
                 config.shard = config.shard.max(shard);
                 Box::new(rudp::Rudp::new(config, pools, seed).ok()?)
             }
-            Protocol::Quic => crate::quic::endpoint(&self.settings.quic, pools, seed)?,
+            Protocol::Quic => crate::quic::endpoint(&self.settings.quic, pools, seed, shard)?,
         };
         let endpoint = Endpoint {
             machine,

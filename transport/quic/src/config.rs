@@ -63,7 +63,8 @@ pub struct QuicConfig {
     pub initial_rtt: Duration,
     /// Follows a peer whose address changes (NAT rebinding, another network). Default true.
     pub migration: bool,
-    /// First byte of the connection ids of this endpoint; tells the endpoints of several threads apart. Default 0.
+    /// First byte of the connection ids of this endpoint; tells the endpoints of several threads apart. Engines that share
+    /// a port set it by themselves. Default 0.
     pub shard: u8,
     /// Where traces of connections go, if anywhere. Default: nowhere.
     pub qlog: Qlog,

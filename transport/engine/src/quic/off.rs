@@ -34,6 +34,11 @@ pub(crate) fn may_connect(_: &Settings) -> Result<(), OpenError> {
     Err(MISSING)
 }
 
-pub(crate) fn endpoint(_: &Settings, _: Rc<Pools>, _: u64) -> Option<Box<dyn PacketEndpoint>> {
+pub(crate) fn endpoint(
+    _: &Settings,
+    _: Rc<Pools>,
+    _: u64,
+    _: u8,
+) -> Option<Box<dyn PacketEndpoint>> {
     None
 }

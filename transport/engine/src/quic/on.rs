@@ -96,8 +96,10 @@ pub(crate) fn endpoint(
     settings: &Settings,
     pools: Rc<Pools>,
     seed: u64,
+    shard: u8,
 ) -> Option<Box<dyn PacketEndpoint>> {
-    let config = settings.config.clone()?;
+    let mut config = settings.config.clone()?;
+    config.shard = config.shard.max(shard);
     let made = if settings.seeded {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
