@@ -1,7 +1,9 @@
 //! What loss costs, in virtual time: one lost tail, one percent, a full link, two flows.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringway_proto::packet::{Delivery, PacketEndpoint, PacketEvent, SessionEnd, SessionId};
 use ringway_proto::rudp::RudpConfig;
@@ -221,6 +223,37 @@ fn a_length_that_the_system_refuses_is_not_sent_again() {
         world.offer(0, near, Delivery::Unordered, 100_000).unwrap();
     }
     world.until("all came", |world| got(world) == 40);
+}
+
+// docs/wire/rudp.md#path
+#[test]
+fn a_lost_challenge_is_asked_again() {
+    let (mut world, near, far) = pair(quick(), 9, &RudpConfig::default());
+    let inner = world.nodes[0].address;
+    let outer = SocketAddr::from(([10, 9, 9, 9], 1));
+    world.offer(1, far, Delivery::Unordered, 10).unwrap();
+    world.until("it comes", |world| {
+        world.nodes[0].lines[&near].got_count(1) == 1
+    });
+    // The acknowledgement is all that says where the client is now: it only listens.
+    world.net.rebind(inner, outer);
+    let challenges = Rc::new(Cell::new(0));
+    let count = Rc::clone(&challenges);
+    world.filter = Some(Box::new(move |to, _| {
+        count.set(count.get() + u32::from(to == outer));
+        to == outer && count.get() == 1
+    }));
+    world.run(Duration::from_millis(5));
+    assert_eq!(challenges.get(), 1, "lost");
+    world.offer(1, far, Delivery::Unordered, 100_000).unwrap();
+    let began = world.now;
+    world.until("it comes", |world| {
+        world.nodes[0].lines[&near].got_count(1) == 2
+    });
+    assert!(challenges.get() > 1);
+    println!("a lost challenge cost {} ns", world.now - began);
+    assert!(world.now - began < 10_000_000);
+    assert_eq!(world.nodes[1].endpoint.peer_address(far), Some(outer));
 }
 
 // docs/wire/rudp.md#handshake

@@ -41,6 +41,8 @@ const TIMERS_MAX: usize = 1024;
 const SENDERS_MAX: usize = 256;
 /// ECN bits of a packet that met congestion (RFC 3168, section 5).
 const CONGESTION_EXPERIENCED: u8 = 3;
+/// Bytes that may be sent to an address that has not proven itself, for each that came from there (RFC 9000, section 8).
+const AMPLIFICATION_MAX: usize = 3;
 
 /// Reliable UDP behind one socket; see the [module](super).
 #[derive(Debug)]
@@ -336,14 +338,17 @@ impl Rudp {
             .migration
             .filter(|migration| migration.address == from);
         let wait = Duration::from_nanos(session.rtt.smoothed_ns.saturating_mul(2));
-        if asked.is_none_or(|migration| migration.due || now >= migration.sent_at + wait) {
-            session.migration = Some(Migration {
-                address: from,
-                token: asked.map_or(token, |migration| migration.token),
-                due: true,
-                sent_at: now,
-            });
-        }
+        let due = asked.is_none_or(|migration| migration.due || now >= migration.sent_at + wait);
+        let before = asked.map_or(0, |migration| migration.allowed_bytes);
+        session.migration = Some(Migration {
+            address: from,
+            token: asked.map_or(token, |migration| migration.token),
+            due,
+            allowed_bytes: before.saturating_add(packet.len().saturating_mul(AMPLIFICATION_MAX)),
+            sent_at: asked
+                .filter(|_| !due)
+                .map_or(now, |migration| migration.sent_at),
+        });
     }
 
     pub(super) fn refuses(&self, ip: IpAddr) -> bool {

@@ -172,6 +172,10 @@ impl Session {
         shared.stats.probes += 1;
         self.probe_count += 1;
         self.probes = PROBES;
+        // Nothing arrives any more, and the peer was seen elsewhere: the challenge was lost, or its answer.
+        if let Some(migration) = &mut self.migration {
+            migration.due = true;
+        }
         let mut again = core::mem::take(&mut shared.carried);
         self.sent.oldest(narrow(u64::from(PROBES)), &mut again);
         let mut found = false;

@@ -160,6 +160,8 @@ pub(crate) struct Migration {
     pub(crate) token: u64,
     /// A challenge is to be sent.
     pub(crate) due: bool,
+    /// Bytes that may be sent there: three times what came from there, less what was sent.
+    pub(crate) allowed_bytes: usize,
     pub(crate) sent_at: Instant,
 }
 

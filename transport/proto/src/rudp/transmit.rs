@@ -441,6 +441,12 @@ impl Session {
             return true;
         };
         let size = PACKET_HEADER_BYTES + Frame::CONTROL_BYTES_MAX;
+        if migration.allowed_bytes < size {
+            if let Some(migration) = &mut self.migration {
+                migration.due = false;
+            }
+            return true;
+        }
         let Some(out) = sink.lend(migration.address, size, 1) else {
             return false;
         };
@@ -465,6 +471,7 @@ impl Session {
         }
         if let Some(migration) = &mut self.migration {
             migration.due = false;
+            migration.allowed_bytes = migration.allowed_bytes.saturating_sub(size);
             migration.sent_at = now;
         }
         true
