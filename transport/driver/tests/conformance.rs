@@ -21,7 +21,6 @@ macro_rules! conformance {
                 eight_mebibytes_come_back_over_unix,
                 many_small_messages_ping_and_pong,
                 parked_ends_ping_and_pong,
-                a_driver_that_waited_takes_half_of_a_window_first,
                 a_spinning_driver_sees_newcomers_beside_a_busy_dialogue,
                 two_drivers_on_one_thread_take_turns,
                 large_bodies_are_received_in_place,
@@ -86,8 +85,18 @@ macro_rules! conformance {
                 a_graceful_close_sends_queued_datagrams,
                 a_full_send_buffer_delays_and_loses_nothing,
             );
-            scenarios!($make; limits: a_starved_socket_goes_on_when_memory_is_back,);
             scenarios!($small; limits: a_full_table_refuses_and_recovers,);
+        }
+    };
+}
+
+/// Scenarios that look at what has arrived by the next poll.
+macro_rules! prompt {
+    ($module:ident, $make:expr) => {
+        mod $module {
+            use super::scenarios::{limits, streams};
+            scenarios!($make; streams: a_driver_that_waited_takes_half_of_a_window_first,);
+            scenarios!($make; limits: a_starved_socket_goes_on_when_memory_is_back,);
         }
     };
 }
@@ -105,6 +114,8 @@ macro_rules! scenarios {
 
 #[cfg(feature = "epoll")]
 conformance!(epoll, crate::make_epoll, crate::make_small_epoll);
+#[cfg(feature = "epoll")]
+prompt!(prompt_epoll, crate::make_epoll);
 
 #[cfg(feature = "epoll")]
 fn make_epoll(pools: ringway_driver::SharedPools) -> ringway_driver::epoll::Epoll {
@@ -120,6 +131,8 @@ fn make_small_epoll(pools: ringway_driver::SharedPools) -> ringway_driver::epoll
 
 #[cfg(feature = "uring")]
 conformance!(uring, crate::make_uring, crate::make_small_uring);
+#[cfg(feature = "uring")]
+prompt!(prompt_uring, crate::make_uring);
 
 #[cfg(feature = "uring")]
 fn make_uring(pools: ringway_driver::SharedPools) -> ringway_driver::uring::Uring {
@@ -134,4 +147,54 @@ fn make_small_uring(pools: ringway_driver::SharedPools) -> ringway_driver::uring
         ..Default::default()
     };
     ringway_driver::uring::Uring::new(config, pools).unwrap()
+}
+
+// The same kernels behind a network that is slow but loses nothing: to an engine that is still a driver.
+#[cfg(feature = "epoll")]
+conformance!(
+    impaired_epoll,
+    crate::make_impaired_epoll,
+    crate::make_impaired_small_epoll
+);
+
+#[cfg(feature = "epoll")]
+fn make_impaired_epoll(
+    pools: ringway_driver::SharedPools,
+) -> ringway_sim::Impair<ringway_driver::epoll::Epoll> {
+    slow(make_epoll(pools))
+}
+
+#[cfg(feature = "epoll")]
+fn make_impaired_small_epoll(
+    pools: ringway_driver::SharedPools,
+) -> ringway_sim::Impair<ringway_driver::epoll::Epoll> {
+    slow(make_small_epoll(pools))
+}
+
+#[cfg(feature = "uring")]
+conformance!(
+    impaired_uring,
+    crate::make_impaired_uring,
+    crate::make_impaired_small_uring
+);
+
+#[cfg(feature = "uring")]
+fn make_impaired_uring(
+    pools: ringway_driver::SharedPools,
+) -> ringway_sim::Impair<ringway_driver::uring::Uring> {
+    slow(make_uring(pools))
+}
+
+#[cfg(feature = "uring")]
+fn make_impaired_small_uring(
+    pools: ringway_driver::SharedPools,
+) -> ringway_sim::Impair<ringway_driver::uring::Uring> {
+    slow(make_small_uring(pools))
+}
+
+fn slow<D: ringway_driver::Driver>(driver: D) -> ringway_sim::Impair<D> {
+    let mut config = ringway_sim::PathConfig::default();
+    config.link.delay = ringway_sim::Span::micros(20, 20);
+    config.link.queue_bytes = 64 << 20;
+    ringway_sim::Impair::new(driver, config, 1)
 }

@@ -147,6 +147,8 @@ pub struct Config {
     pub(crate) seed: Option<u64>,
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) filter: Option<FilterFactory>,
+    #[cfg(feature = "sim")]
+    pub(crate) impairment: Option<(ringway_sim::PathConfig, u64)>,
 }
 
 impl fmt::Debug for Config {
@@ -294,6 +296,16 @@ impl Config {
     #[must_use]
     pub fn filter(mut self, make: impl Fn(Role) -> Box<dyn Filter> + 'static) -> Self {
         self.filter = Some(std::rc::Rc::new(make));
+        self
+    }
+
+    /// Makes the network as bad as `path` says, for everything that this engine sends over real sockets; the
+    /// same seed draws the same faults. For tests: loss, reordering and their like are for datagrams only, so for `udp://`,
+    /// `rudp://` and `quic://`; streams get delay, rate and partitions. Default: none.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn impair(mut self, path: ringway_sim::PathConfig, seed: u64) -> Self {
+        self.impairment = Some((path, seed));
         self
     }
 

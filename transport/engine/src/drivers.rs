@@ -24,6 +24,10 @@ pub(crate) enum AnyDriver {
     Epoll(Box<ringway_driver::epoll::Epoll>),
     #[cfg(feature = "sim")]
     Sim(Box<ringway_sim::SimDriver>),
+    #[cfg(all(feature = "sim", feature = "uring"))]
+    ImpairedUring(Box<ringway_sim::Impair<ringway_driver::uring::Uring>>),
+    #[cfg(all(feature = "sim", feature = "epoll"))]
+    ImpairedEpoll(Box<ringway_sim::Impair<ringway_driver::epoll::Epoll>>),
 }
 
 /// A driver, and why it is not the preferred one.
@@ -39,6 +43,10 @@ macro_rules! with_driver {
             $crate::drivers::AnyDriver::Epoll($name) => $body,
             #[cfg(feature = "sim")]
             $crate::drivers::AnyDriver::Sim($name) => $body,
+            #[cfg(all(feature = "sim", feature = "uring"))]
+            $crate::drivers::AnyDriver::ImpairedUring($name) => $body,
+            #[cfg(all(feature = "sim", feature = "epoll"))]
+            $crate::drivers::AnyDriver::ImpairedEpoll($name) => $body,
         }
     };
 }
@@ -65,6 +73,37 @@ impl AnyDriver {
                     value: other.to_owned(),
                 })),
             },
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
+impl AnyDriver {
+    /// Puts a bad network before a driver of the kernel; a simulated one has its own.
+    pub(crate) fn impaired(self, path: ringway_sim::PathConfig, seed: u64) -> Self {
+        match self {
+            #[cfg(feature = "uring")]
+            Self::Uring(driver) => {
+                let driver = ringway_sim::Impair::new(*driver, path, seed);
+                Self::ImpairedUring(Box::new(driver))
+            }
+            #[cfg(feature = "epoll")]
+            Self::Epoll(driver) => {
+                let driver = ringway_sim::Impair::new(*driver, path, seed);
+                Self::ImpairedEpoll(Box::new(driver))
+            }
+            other => other,
+        }
+    }
+
+    /// How often each fault of an impaired driver fired.
+    pub(crate) fn fault_counts(&self) -> Option<ringway_sim::FaultCounts> {
+        match self {
+            #[cfg(feature = "uring")]
+            Self::ImpairedUring(driver) => Some(driver.fault_counts()),
+            #[cfg(feature = "epoll")]
+            Self::ImpairedEpoll(driver) => Some(driver.fault_counts()),
+            _ => None,
         }
     }
 }

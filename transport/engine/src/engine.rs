@@ -75,7 +75,15 @@ impl Engine {
         config.check()?;
         let pools = Rc::new(Pools::new(config.pools()));
         let chosen = AnyDriver::open(config.driver, &config.limits, Rc::clone(&pools))?;
+        let chosen = impaired(&config, chosen);
         Ok(Self::assemble(config, chosen, pools))
+    }
+
+    /// How often each fault of [`Config::impair`] fired; `None` without it.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn fault_counts(&self) -> Option<ringway_sim::FaultCounts> {
+        self.driver.fault_counts()
     }
 
     /// Starts an engine on a simulated host.
@@ -527,4 +535,17 @@ fn system_seed() -> u64 {
     std::collections::hash_map::RandomState::new()
         .build_hasher()
         .finish()
+}
+
+#[cfg(feature = "sim")]
+fn impaired(config: &Config, (driver, fallback): Chosen) -> Chosen {
+    match config.impairment {
+        Some((path, seed)) => (driver.impaired(path, seed), fallback),
+        None => (driver, fallback),
+    }
+}
+
+#[cfg(not(feature = "sim"))]
+fn impaired(_config: &Config, chosen: Chosen) -> Chosen {
+    chosen
 }

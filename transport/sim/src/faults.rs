@@ -154,6 +154,16 @@ impl DatagramFaults {
         every > 0 && age >= every && age % every < nanos(self.partition_time)
     }
 
+    /// How long it takes until something passes again when a run is this old.
+    #[must_use]
+    pub fn partition_left(&self, age: Duration) -> Duration {
+        if !self.is_partitioned(age) {
+            return Duration::ZERO;
+        }
+        let since = nanos(age) % nanos(self.partition_every);
+        self.partition_time - Duration::from_nanos(since)
+    }
+
     /// How often translations have forgotten what they knew when a run is this old.
     #[must_use]
     pub fn rebinds(&self, age: Duration) -> u64 {

@@ -8,6 +8,7 @@
 //!   [`Driver`](ringway_driver::Driver).
 //! * [`DatagramPath`] is what a network does to datagrams, by itself: the same model for the simulator, for
 //!   `ringway impair` and for machines that are driven by hand ([`DatagramNet`]).
+//! * [`Impair`] puts that model in front of any driver, so that real sockets behave as if the network were bad.
 //! * [`NetConfig`] describes links and [`Faults`]; [`NetConfig::swarm`] draws a random mix of both.
 //!
 //! Invariants: the same seed and the same calls give the same run ([`SimNet::trace_hash`]); nothing here
@@ -56,6 +57,7 @@ mod errno;
 mod faults;
 mod flights;
 mod handshake;
+mod impair;
 mod listener;
 mod names;
 mod net;
@@ -77,6 +79,7 @@ pub use counts::{Fault, FaultCounts};
 pub use driver::SimDriver;
 pub use faults::{Chance, DatagramFaults, DriverFaults, Faults, Span, StreamFaults};
 pub use flights::Flights;
+pub use impair::Impair;
 pub use net::{Pending, SimNet};
 pub use path::{Arrival, DatagramPath, Passage, PathConfig};
 pub use wires::{DatagramNet, Wire};

@@ -173,6 +173,17 @@ impl DatagramPath {
         Passage::Arrives(first, second)
     }
 
+    /// When `len` bytes of a stream arrive that leave now: bytes keep their order, and wait for the end of a partition.
+    #[must_use]
+    pub fn stream(&mut self, now: Instant, len: usize, config: &PathConfig) -> Instant {
+        let (link, faults) = (&config.link, &config.faults);
+        let age = now.saturating_since(self.began);
+        let leaves = now + faults.partition_left(age);
+        let wire = wire_time(len, link.bandwidth_bytes_per_s);
+        self.busy_until = self.busy_until.max(leaves) + wire;
+        self.arrival(leaves, link, None)
+    }
+
     /// Whether the next datagram is lost, and how.
     fn loses(&mut self, now: Instant, len: usize, faults: &DatagramFaults) -> Option<Fault> {
         if faults.is_partitioned(now.saturating_since(self.began)) {
