@@ -37,5 +37,6 @@ pub use ringway_gateway as gateway;
 #[cfg(feature = "macros")]
 pub use ringway_macros::{message, service};
 
+/// Bad networks: virtual ones, and a proxy that makes real ones worse.
 #[cfg(feature = "sim")]
-pub use ringway_engine::sim;
+pub use ringway_engine::{Relay, RelayConfig, RelayCounts, RelayError, Traffic, sim};

@@ -8,6 +8,7 @@ use ringway::Address;
 
 use crate::bench::plan::{Driver, Policy, Transport, Workload};
 use crate::calls::args::{Call, Describe, Health, Load, Top};
+use crate::impair::args::Impair;
 
 /// Messages between processes with the least latency and CPU.
 #[derive(Debug, Parser)]
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Load(Load),
     /// Watch what a server is doing, method by method
     Top(Top),
+    /// Stand between a client and a server of datagrams and make their network bad
+    Impair(Box<Impair>),
     /// Write a self-signed certificate and its key, for development only
     Cert(Cert),
     /// Measure ringway beside hand-written sockets of the same shape

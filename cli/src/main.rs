@@ -19,6 +19,7 @@ mod gateway;
 #[cfg(not(feature = "gateway"))]
 #[path = "no_gateway.rs"]
 mod gateway;
+mod impair;
 mod machine;
 mod output;
 mod ping;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Gateway(arguments) => gateway::run(&arguments),
         Command::Load(load) => calls::load(&load),
         Command::Top(top) => calls::top(&top),
+        Command::Impair(impair) => impair::run(&impair),
         Command::Cert(cert) => cert::run(&cert),
         Command::Bench(bench) => bench::run(&bench),
         Command::Demo(demo) => demo::run(&demo),

@@ -43,6 +43,8 @@ mod packet_events;
 mod panics;
 mod quic;
 mod recv;
+#[cfg(feature = "sim")]
+mod relay;
 mod remote;
 mod send;
 mod shards;
@@ -71,6 +73,8 @@ pub use shards::{Shards, ShardsConfig, ShardsError};
 pub use stage::FilterFactory;
 pub use timers::TimerId;
 
+#[cfg(feature = "sim")]
+pub use relay::{Relay, RelayConfig, RelayCounts, RelayError, Traffic};
 pub use ringway_buf::{Budget, Copies, Instant, Lease, Mode, RecvBuffer, Slice, copies};
 pub use ringway_driver::{
     Address, AddressError, Capabilities, DriverKind, DriverStats, Fact, ListenOptions, SharedPools,

@@ -75,6 +75,40 @@ impl Fault {
         Self::Late,
         Self::Accept,
     ];
+
+    /// Its name, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Stall => "stall",
+            Self::PartialRead => "partial_read",
+            Self::PartialWrite => "partial_write",
+            Self::HalfOpen => "half_open",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectSilent => "connect_silent",
+            Self::Loss => "loss",
+            Self::BurstLoss => "burst_loss",
+            Self::Duplicate => "duplicate",
+            Self::Reorder => "reorder",
+            Self::Corrupt => "corrupt",
+            Self::Truncate => "truncate",
+            Self::EcnMark => "ecn_mark",
+            Self::BlackHole => "black_hole",
+            Self::Overflow => "overflow",
+            Self::Partition => "partition",
+            Self::Rebind => "rebind",
+            Self::Starve => "starve",
+            Self::Late => "late",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// How often each fault fired in a run, or, summed with `+=`, in many.
@@ -118,7 +152,7 @@ impl fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, (fault, count)) in self.iter().filter(|(_, count)| *count > 0).enumerate() {
             let comma = if position > 0 { ", " } else { "" };
-            write!(f, "{comma}{fault:?} {count}")?;
+            write!(f, "{comma}{fault} {count}")?;
         }
         Ok(())
     }
