@@ -132,7 +132,9 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
         world.net.fault_counts().of(Fault::Rebind),
         u64::from(clean),
     ];
-    (world.hash, figures)
+    let hash = world.hash;
+    world.retire();
+    (hash, figures)
 }
 
 /// The network heals: everything comes to its end by itself, nothing is missing and nothing is left. Whether no session

@@ -24,6 +24,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const ECN_CAPABLE: u8 = 2;
 /// When a run begins.
 const BEGAN: Instant = Instant::from_nanos(1_000_000);
+/// What lies in lent memory.
+const UNWRITTEN: u8 = 0xA5;
 /// Memory of one node.
 pub const BUDGET_BYTES: usize = 64 << 20;
 
@@ -82,6 +84,7 @@ pub struct World {
     pub net: DatagramNet,
     pub nodes: Vec<Node>,
     pub random: Random,
+    lender: Lender,
     /// Drops the datagrams for which it says so.
     pub filter: Option<Filter>,
     pub delivered: u64,
@@ -90,9 +93,12 @@ pub struct World {
     pub hash: u64,
 }
 
-/// The memory that one transmit fills.
+/// The memory that a transmit fills.
+#[derive(Default)]
 struct Lender {
-    sent: Vec<(SocketAddr, Vec<u8>, usize)>,
+    /// To whom, how many of `bytes`, how long each packet is.
+    sent: Vec<(SocketAddr, usize, usize)>,
+    bytes: Vec<u8>,
     lent: Vec<u8>,
     peer: Option<SocketAddr>,
 }
@@ -101,23 +107,30 @@ impl TransmitSink for Lender {
     fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]> {
         assert!(segment_bytes > 0 && count > 0 && count <= 64);
         assert!(segment_bytes * count <= 65_507, "more than a burst carries");
-        self.lent.clear();
         // Unspecified contents: whatever is not written must not be sent.
-        self.lent.resize(segment_bytes * count, 0xA5);
+        if self.lent.len() < segment_bytes * count {
+            self.lent.resize(segment_bytes * count, UNWRITTEN);
+        }
         self.peer = Some(peer);
-        Some(&mut self.lent)
+        Some(&mut self.lent[..segment_bytes * count])
     }
 
     fn commit(&mut self, bytes: usize, segment_bytes: usize) {
         let peer = self.peer.take().expect("a lease is committed once");
         assert!(bytes > 0 && segment_bytes > 0);
-        self.sent
-            .push((peer, self.lent[..bytes].to_vec(), segment_bytes));
+        self.sent.push((peer, bytes, segment_bytes));
+        self.bytes.extend_from_slice(&self.lent[..bytes]);
+        self.lent[..bytes].fill(UNWRITTEN);
     }
 }
 
 pub fn address(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 1000 + number))
+}
+
+thread_local! {
+    /// Memory of worlds that came to a good end, for the next ones: mapping it anew costs more than what is done in it.
+    static SPARE_POOLS: std::cell::RefCell<Vec<Rc<Pools>>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 /// A body that tells what it is: a part of one long row of random bytes, from a place that depends on its number.
@@ -140,6 +153,7 @@ impl World {
             net: DatagramNet::new(path, seed, BEGAN),
             nodes: Vec::new(),
             random: Random(seed),
+            lender: Lender::default(),
             filter: None,
             delivered: 0,
             carried: 0,
@@ -155,10 +169,12 @@ impl World {
     pub fn add(&mut self, config: RudpConfig) -> usize {
         let number = self.nodes.len();
         let address = address(number as u16);
-        let pools = Rc::new(Pools::new(PoolsConfig {
-            budget_bytes: BUDGET_BYTES,
-            ..PoolsConfig::default()
-        }));
+        let pools = SPARE_POOLS.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+            Rc::new(Pools::new(PoolsConfig {
+                budget_bytes: BUDGET_BYTES,
+                ..PoolsConfig::default()
+            }))
+        });
         let seed = self.random.next();
         let endpoint = Rudp::new(config.clone(), Rc::clone(&pools), seed).unwrap();
         self.nodes.push(Node {
@@ -176,6 +192,19 @@ impl World {
             config,
         });
         number
+    }
+
+    /// Ends a world in which all memory is home; others take it with them.
+    pub fn retire(self) {
+        let pools: Vec<Rc<Pools>> = self
+            .nodes
+            .into_iter()
+            .map(|node| {
+                drop(node.endpoint);
+                node.pools
+            })
+            .collect();
+        SPARE_POOLS.with_borrow_mut(|spare| spare.extend(pools));
     }
 
     /// The process of a node dies and starts anew: nothing of it is left but its address.
@@ -324,18 +353,20 @@ impl World {
                     break;
                 }
                 let before = in_flight(node);
-                let mut lender = Lender {
-                    sent: Vec::new(),
-                    lent: Vec::new(),
-                    peer: None,
-                };
+                let mut lender = std::mem::take(&mut self.lender);
+                let node = &mut self.nodes[index];
                 let more = node.endpoint.poll_transmit(&mut lender, now);
                 check_window(node, &before);
-                for (to, bytes, segment) in lender.sent {
-                    for packet in bytes.chunks(segment) {
+                let mut bytes = lender.bytes.as_slice();
+                for (to, len, segment) in lender.sent.drain(..) {
+                    let (burst, behind) = bytes.split_at(len);
+                    bytes = behind;
+                    for packet in burst.chunks(segment) {
                         self.depart(index, to, packet);
                     }
                 }
+                lender.bytes.clear();
+                self.lender = lender;
                 self.events(index, &[]);
                 assert!(
                     more || self.nodes[index].endpoint.wants_transmit() == more,
