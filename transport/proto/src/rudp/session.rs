@@ -372,6 +372,7 @@ impl Session {
         if self.phase == Phase::Waiting {
             shared.waiting = shared.waiting.saturating_sub(1);
         }
+        self.report_freed(shared);
         self.phase = Phase::Gone;
         self.farewell = farewell;
         if self.announced {
@@ -379,6 +380,19 @@ impl Session {
                 session: self.id,
                 end,
                 unsent_bytes: wide(self.outbound.queued_bytes),
+            });
+        }
+    }
+
+    /// Tells the owner what needs no more room; what is not told by the end would count as neither sent nor unsent.
+    fn report_freed(&mut self, shared: &mut Shared) {
+        if let Some(bytes) = self.outbound.take_freed()
+            && self.announced
+            && self.phase != Phase::Gone
+        {
+            shared.events.push_back(PacketEvent::Sent {
+                session: self.id,
+                bytes,
             });
         }
     }
@@ -566,15 +580,7 @@ impl Session {
 
     /// Draws the conclusions of what has changed: credit to grant, memory freed, ends reached.
     pub(crate) fn settle(&mut self, shared: &mut Shared) {
-        if let Some(bytes) = self.outbound.take_freed()
-            && self.announced
-            && self.phase != Phase::Gone
-        {
-            shared.events.push_back(PacketEvent::Sent {
-                session: self.id,
-                bytes,
-            });
-        }
+        self.report_freed(shared);
         match self.phase {
             Phase::Open => {
                 self.wishes.credit |= self.inbound.wants_credit();
