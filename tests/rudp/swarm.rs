@@ -1,6 +1,10 @@
-//! Seeds full of faults, with every promise checked.
+//! Seeds full of faults, with every promise checked: each reliable message comes once and whole, in order where that was
+//! promised; nothing leaves beyond the window, the credit (the receiver accuses who passes it, and no honest peer may be
+//! accused) or three times what came from an unproven address; repairs stay within their budget, memory within its own,
+//! and all of it comes back; a process that died is never spoken to again by a session that began later; who has nothing
+//! to say is silent.
 //!
-//! `RINGWAY_SEEDS=N` sets how many seeds run (default 40), `RINGWAY_SEED=S` replays one. A failing seed prints
+//! `RINGWAY_SEEDS=N` sets how many seeds run (default 80), `RINGWAY_SEED=S` replays one. A failing seed prints
 //! the line that replays it. Same seed, same run, bit for bit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +18,7 @@ use ringway_proto::rudp::{Congestion, RudpConfig};
 use ringway_sim::{Fault, PathConfig};
 
 use crate::seeds::{Random, Seeds};
-use crate::world::World;
+use crate::world::{Line, Node, World};
 
 const STEPS: u32 = 150;
 
@@ -59,7 +63,7 @@ fn weather(world: &mut World) {
 }
 
 /// Plays one seed; returns what happened as a number, and figures.
-pub fn play(seed: u64) -> (u64, [u64; 5]) {
+pub fn play(seed: u64) -> (u64, [u64; 6]) {
     let mut random = Random(seed ^ 0x5EED);
     let mut world = World::new(PathConfig::swarm(seed), seed);
     let configs = [config(&mut random), config(&mut random)];
@@ -77,11 +81,16 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
     let client = world.nodes[0].address;
     world.net.translate(client);
     let has_weather = random.below(2) == 0;
+    let has_crashes = random.below(3) == 0;
     for _ in 0..STEPS {
         let pause = random.below(3_000_000);
         world.run(Duration::from_nanos(pause));
         if has_weather {
             weather(&mut world);
+        }
+        if has_crashes && random.below(60) == 0 {
+            world.restart(random.below(2) as usize);
+            world.connect(0, 1);
         }
         let at = random.below(2) as usize;
         let open: Vec<_> = world.nodes[at]
@@ -118,7 +127,7 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
     }
     let clean = end(&mut world, &base);
     let got = |world: &World, lane: usize| -> u64 {
-        let lines = world.nodes.iter().flat_map(|node| node.lines.values());
+        let lines = world.nodes.iter().flat_map(every_line);
         lines.map(|line| line.got_count(lane)).sum()
     };
     let figures = [
@@ -131,6 +140,17 @@ pub fn play(seed: u64) -> (u64, [u64; 5]) {
             .sum(),
         world.net.fault_counts().of(Fault::Rebind),
         u64::from(clean),
+        world
+            .nodes
+            .iter()
+            .flat_map(|node| node.lines.values())
+            .filter(|line| {
+                matches!(
+                    line.closed,
+                    Some((SessionEnd::Restarted | SessionEnd::Reset, _))
+                )
+            })
+            .count() as u64,
     ];
     let hash = world.hash;
     world.retire();
@@ -177,26 +197,27 @@ fn end(world: &mut World, base: &[usize]) -> bool {
     clean
 }
 
+/// What the owners of a node's sessions knew, those of dead processes too.
+fn every_line(node: &Node) -> impl Iterator<Item = &Line> {
+    node.lines.values().chain(&node.past)
+}
+
 fn check_delivery(world: &World) -> bool {
     // Sessions are numbered in the order in which they began on the client; the server may see another order, so
     // both sides are compared in sum, per lane, when nothing was cut short.
-    let clean = world
-        .nodes
-        .iter()
-        .flat_map(|node| node.lines.values())
-        .all(|line| {
-            let end = line.closed.as_ref().map(|(end, _)| *end);
-            match end {
-                Some(
-                    SessionEnd::Local(CloseCode::Drained) | SessionEnd::Peer(CloseCode::Drained),
-                ) => true,
-                Some(SessionEnd::Violation(fault)) => panic!("an honest peer is accused: {fault}"),
-                _ => false,
+    let clean = world.nodes.iter().flat_map(every_line).all(|line| {
+        let end = line.closed.as_ref().map(|(end, _)| *end);
+        match end {
+            Some(SessionEnd::Local(CloseCode::Drained) | SessionEnd::Peer(CloseCode::Drained)) => {
+                true
             }
-        });
+            Some(SessionEnd::Violation(fault)) => panic!("an honest peer is accused: {fault}"),
+            _ => false,
+        }
+    });
     for lane in 0..3 {
-        let total = |at: usize, count: &dyn Fn(&crate::world::Line) -> u64| -> u64 {
-            world.nodes[at].lines.values().map(count).sum()
+        let total = |at: usize, count: &dyn Fn(&Line) -> u64| -> u64 {
+            every_line(&world.nodes[at]).map(count).sum()
         };
         for (from, to) in [(0, 1), (1, 0)] {
             let sent = total(from, &|line| line.sent[lane]);
@@ -210,10 +231,10 @@ fn check_delivery(world: &World) -> bool {
     clean
 }
 
-const SEEDS: Seeds<(u64, [u64; 5])> = Seeds {
+const SEEDS: Seeds<(u64, [u64; 6])> = Seeds {
     package: "ringway",
     test: "rudp",
-    count: 40,
+    count: 80,
     play: |seed, _print| {
         let played = play(seed);
         for (total, figure) in TOTALS.iter().zip(played.1) {
@@ -223,9 +244,10 @@ const SEEDS: Seeds<(u64, [u64; 5])> = Seeds {
     },
 };
 
-/// Reliable and unreliable messages, lost packets, rebinds, runs in which nothing was cut short: so that a run that does
+/// Reliable and unreliable messages, lost packets, rebinds, runs in which nothing was cut short, sessions that noticed
+/// that their peer was started anew: so that a run that does
 /// nothing can't pass for a good one.
-static TOTALS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static TOTALS: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 #[test]
 fn promises_hold_in_every_seed() {
@@ -233,7 +255,7 @@ fn promises_hold_in_every_seed() {
         return;
     }
     let totals = TOTALS.each_ref().map(|total| total.load(Ordering::Relaxed));
-    println!("[reliable, unreliable, lost, rebinds, clean] = {totals:?}");
+    println!("[reliable, unreliable, lost, rebinds, clean, saw a restart] = {totals:?}");
     assert!(totals.iter().all(|total| *total > 20), "{totals:?}");
 }
 

@@ -50,6 +50,8 @@ pub struct Line {
     pub queued: usize,
     pub paused: bool,
     pub epoch: u64,
+    /// Whom it was connected to, and how often that node had been started anew by then.
+    pub peer: Option<(usize, u32)>,
     /// When each message came, if asked for.
     pub arrivals: Vec<(u64, usize)>,
 }
@@ -66,6 +68,10 @@ pub struct Node {
     pub endpoint: Rudp,
     pub pools: Rc<Pools>,
     pub lines: BTreeMap<SessionId, Line>,
+    /// Those of processes of this node that died.
+    pub past: Vec<Line>,
+    /// How often it was started anew.
+    pub restarts: u32,
     /// Answers every message of this kind with itself.
     pub echo: bool,
     pub keep_bodies: bool,
@@ -85,6 +91,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub random: Random,
     lender: Lender,
+    /// The latest process of a node that an epoch can belong to.
+    epochs: BTreeMap<(usize, u64), u32>,
     /// Drops the datagrams for which it says so.
     pub filter: Option<Filter>,
     pub delivered: u64,
@@ -154,6 +162,7 @@ impl World {
             nodes: Vec::new(),
             random: Random(seed),
             lender: Lender::default(),
+            epochs: BTreeMap::new(),
             filter: None,
             delivered: 0,
             carried: 0,
@@ -182,6 +191,8 @@ impl World {
             endpoint,
             pools,
             lines: BTreeMap::new(),
+            past: Vec::new(),
+            restarts: 0,
             echo: false,
             keep_bodies: false,
             is_trusting: false,
@@ -213,7 +224,9 @@ impl World {
         let node = &mut self.nodes[node];
         let pools = Rc::clone(&node.pools);
         node.endpoint = Rudp::new(node.config.clone(), pools, seed).unwrap();
-        node.lines.clear();
+        node.past
+            .extend(std::mem::take(&mut node.lines).into_values());
+        node.restarts += 1;
         node.received.clear();
         node.sent.clear();
         node.proven.clear();
@@ -221,10 +234,15 @@ impl World {
 
     pub fn connect(&mut self, from: usize, to: usize) -> SessionId {
         let (peer, now) = (self.nodes[to].address, self.instant());
+        let peer_restarts = self.nodes[to].restarts;
         let node = &mut self.nodes[from];
         node.proven.push(peer);
         let session = node.endpoint.connect(peer, now).unwrap();
-        node.lines.insert(session, Line::default());
+        let line = Line {
+            peer: Some((to, peer_restarts)),
+            ..Line::default()
+        };
+        node.lines.insert(session, line);
         session
     }
 
@@ -451,6 +469,9 @@ impl World {
                     assert!(!line.opened && line.closed.is_none());
                     line.opened = true;
                     line.epoch = peer.epoch;
+                    if let Some((to, restarts)) = line.peer {
+                        self.check_epoch(to, restarts, peer.epoch);
+                    }
                 }
                 PacketEvent::Message {
                     session,
@@ -509,6 +530,16 @@ impl World {
         }
         let budget = node.pools.budget();
         assert!(budget.used() <= budget.limit());
+    }
+
+    /// A session that was begun after a node was started anew is one with its new process.
+    fn check_epoch(&mut self, node: usize, restarts: u32, epoch: u64) {
+        let now = self.nodes[node].restarts;
+        let latest = self.epochs.entry((node, epoch)).or_insert(now);
+        assert!(
+            *latest >= restarts,
+            "a session with a process that was dead"
+        );
     }
 
     fn message(

@@ -102,8 +102,8 @@ fn every_length_arrives_intact_both_ways() {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Outcome {
     trace: u64,
-    /// Reliable messages, unreliable ones, rebindings, partitions' victims, sessions that ended as asked.
-    figures: [u64; 5],
+    /// Reliable messages, unreliable ones, rebindings, partitions' victims, sessions that ended as asked, crashes.
+    figures: [u64; 6],
 }
 
 /// A session with every fault of the model, until the network heals: all reliable messages come exactly once, intact,
@@ -126,11 +126,15 @@ fn hostile_run(seed: u64) -> Outcome {
         opened(world) || over(world)
     });
     let mut sent = Sent::default();
+    let crashes = rng.hits(200);
     if let (Some(server), true) = (world.opened(0), world.opened(1).is_some()) {
         // Before the handshake is done, nobody may move (RFC 9000, section 9).
         let address = world.hosts[1].address;
         world.net.translate(address);
         sent = chatter(&mut world, &mut rng, [server, client]);
+        if crashes {
+            return crash(world, &mut rng, &sent, [server, client]);
+        }
         let mut healed = PathConfig::default();
         healed.link.delay = world.net.config.link.delay;
         world.net.config = healed;
@@ -159,7 +163,7 @@ fn hostile_run(seed: u64) -> Outcome {
     );
     let clean = world.end(1) == Some(SessionEnd::Local(CloseCode::Normal))
         && world.end(0) == Some(SessionEnd::Peer(CloseCode::Normal));
-    let mut figures = [0, 0, 0, 0, u64::from(clean)];
+    let mut figures = [0, 0, 0, 0, u64::from(clean), 0];
     for host in [0, 1] {
         world.assert_honest(host);
         check_received(&world, host, &sent, clean);
@@ -169,6 +173,65 @@ fn hostile_run(seed: u64) -> Outcome {
     }
     figures[2] = world.net.fault_counts().of(Fault::Rebind);
     figures[3] = world.net.fault_counts().of(Fault::Partition);
+    world.assert_silent();
+    Outcome {
+        trace: world.trace,
+        figures,
+    }
+}
+
+/// One process dies in the middle of it. The other one learns of it, hears nothing more from that session, and nothing twice
+/// before; and the new process is as good as any.
+fn crash(mut world: World, rng: &mut Rng, sent: &Sent, sessions: [SessionId; 2]) -> Outcome {
+    let dead = usize::from(rng.hits(500));
+    let alive = 1 - dead;
+    check_received(&world, dead, sent, false);
+    world.restart(dead, rng.bits());
+    let mut healed = PathConfig::default();
+    healed.link.delay = world.net.config.link.delay;
+    world.net.config = healed;
+    let again = world.connect(1, 0);
+    let count = |world: &World, host: usize, session: SessionId| {
+        let said = world.hosts[host].said.iter();
+        said.filter(|said| matches!(said, Said::Message(of, _) if *of == session))
+            .count()
+    };
+    let opened = world.run(Duration::from_secs(60), |world| {
+        world.has_opened(1, again)
+            && world
+                .opened(0)
+                .is_some_and(|it| it != sessions[0] || dead == 0)
+    });
+    assert!(opened, "nobody is shut out by what was before");
+    let Some(server) = world.opened(0) else {
+        unreachable!("it opened");
+    };
+    let news = [server, again];
+    for tag in 0..5 {
+        for host in [0, 1] {
+            world.send(host, news[host], tag, b"anew", Delivery::Ordered);
+        }
+    }
+    let done = world.run(Duration::from_secs(60), |world| {
+        [0, 1]
+            .iter()
+            .all(|host| count(world, *host, news[*host]) == 5)
+    });
+    assert!(done, "the new session carries messages");
+    let ended = world.run(Duration::from_secs(300), |world| {
+        world.has_ended(alive, sessions[alive])
+    });
+    assert!(ended, "the survivor learns that the other one is gone");
+    // What was on its way when the process died may still come, in its order.
+    check_received_of(&world, alive, sent, Some(sessions[alive]), false);
+    world.assert_honest(alive);
+    let now = world.now;
+    world.hosts[1].endpoint.close(again, CloseCode::Normal, now);
+    let over = world.run(Duration::from_secs(60), |world| {
+        world.has_ended(0, server) && world.has_ended(1, again)
+    });
+    assert!(over);
+    let figures = [10, 0, world.net.fault_counts().of(Fault::Rebind), 0, 0, 1];
     world.assert_silent();
     Outcome {
         trace: world.trace,
@@ -218,9 +281,23 @@ fn chatter(world: &mut World, rng: &mut Rng, sessions: [SessionId; 2]) -> Sent {
 const LANE: u16 = 1_000;
 
 fn check_received(world: &World, host: usize, sent: &Sent, clean: bool) {
+    check_received_of(world, host, sent, None, clean);
+}
+
+/// The same for one session of several.
+fn check_received_of(
+    world: &World,
+    host: usize,
+    sent: &Sent,
+    session: Option<SessionId>,
+    clean: bool,
+) {
     let mut next = 0;
     let mut seen = std::collections::BTreeSet::new();
-    for got in world.messages(host) {
+    for (of, got) in world.messages_by_session(host) {
+        if session.is_some_and(|session| session != of) {
+            continue;
+        }
         let tag = got.header.tag;
         let lane = usize::from(tag / LANE);
         assert!(tag % LANE < sent.0[1 - host][lane], "{tag} was never sent");
@@ -246,7 +323,7 @@ fn check_received(world: &World, host: usize, sent: &Sent, clean: bool) {
 const SEEDS: Seeds<Outcome> = Seeds {
     package: "ringway-quic",
     test: "messages",
-    count: 25,
+    count: 80,
     play: |seed, _print| {
         let outcome = hostile_run(seed);
         for (total, figure) in TOTALS.iter().zip(outcome.figures) {
@@ -257,7 +334,7 @@ const SEEDS: Seeds<Outcome> = Seeds {
 };
 
 /// So that runs that do nothing can't pass for good ones.
-static TOTALS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static TOTALS: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 #[test]
 fn reliable_messages_survive_every_fault_of_the_network() {
@@ -265,7 +342,7 @@ fn reliable_messages_survive_every_fault_of_the_network() {
         return;
     }
     let totals = TOTALS.each_ref().map(|total| total.load(Ordering::Relaxed));
-    println!("[reliable, unreliable, rebinds, partitioned, clean] = {totals:?}");
+    println!("[reliable, unreliable, rebinds, partitioned, clean, crashes] = {totals:?}");
     assert!(totals.iter().all(|total| *total > 10), "{totals:?}");
 }
 

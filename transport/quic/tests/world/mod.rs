@@ -160,6 +160,7 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     pub(crate) pools: Rc<Pools>,
     pub(crate) said: Vec<Said>,
+    config: QuicConfig,
     /// Everything that was sent, before the network looked at it.
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
@@ -220,8 +221,8 @@ impl World {
         let pools = Rc::new(Pools::new(pools));
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let endpoint =
-            QuicEndpoint::with_seed(config, Rc::clone(&pools), bytes).expect("good settings");
+        let endpoint = QuicEndpoint::with_seed(config.clone(), Rc::clone(&pools), bytes)
+            .expect("good settings");
         let last = u8::try_from(index + 1).expect("few hosts");
         let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
         self.hosts.push(Host {
@@ -229,11 +230,23 @@ impl World {
             address: SocketAddr::new(ip, 7_000),
             pools,
             said: Vec::new(),
+            config,
             sent: 0,
             sent_bytes: 0,
             sink: Sink::default(),
         });
         index
+    }
+
+    /// The process of a host dies and starts anew, with nothing but its address and its memory.
+    pub(crate) fn restart(&mut self, host: usize, seed: u64) {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let host = &mut self.hosts[host];
+        let (config, pools) = (host.config.clone(), Rc::clone(&host.pools));
+        host.endpoint = QuicEndpoint::with_seed(config, pools, bytes).expect("good settings");
+        host.said.clear();
+        host.sink = Sink::default();
     }
 
     pub(crate) fn connect(&mut self, from: usize, to: usize) -> SessionId {
@@ -461,6 +474,26 @@ impl World {
             _ => None,
         })
         .collect()
+    }
+
+    /// The same with their sessions.
+    pub(crate) fn messages_by_session(&self, host: usize) -> Vec<(SessionId, &Got)> {
+        let said = self.hosts[host].said.iter();
+        said.filter_map(|said| match said {
+            Said::Message(session, got) => Some((*session, got)),
+            _ => None,
+        })
+        .collect()
+    }
+
+    pub(crate) fn has_opened(&self, host: usize, session: SessionId) -> bool {
+        let opened = |said: &Said| matches!(said, Said::Opened(it) if *it == session);
+        self.hosts[host].said.iter().any(opened)
+    }
+
+    pub(crate) fn has_ended(&self, host: usize, session: SessionId) -> bool {
+        let ended = |said: &Said| matches!(said, Said::Closed(it, _, _) if *it == session);
+        self.hosts[host].said.iter().any(ended)
     }
 
     /// Messages of a host that were promised to come, by their tags.
