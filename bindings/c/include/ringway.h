@@ -39,7 +39,7 @@ extern "C" {
 
 /* The ABI that this header describes: RW_ABI_MAJOR changes when old programs would break. */
 #define RW_ABI_MAJOR 0
-#define RW_ABI_MINOR 1
+#define RW_ABI_MINOR 2
 
 /* ------------------------------------------------------------------ statuses */
 
@@ -110,6 +110,8 @@ typedef uint64_t rw_timer;
 typedef uint64_t rw_channel; /* a server that is called */
 typedef uint64_t rw_call_id; /* a call that you made */
 typedef uint64_t rw_request; /* a call that you owe an answer */
+/* Bytes that left their engine; a thing of the process. */
+typedef uint64_t rw_detached;
 
 #define RW_DRIVER_AUTO 0 /* io_uring where its self-test passes, else epoll; RINGWAY_DRIVER takes precedence */
 #define RW_DRIVER_URING 1 /* io_uring, or RW_E_SYSTEM with the reason and the fix */
@@ -145,7 +147,7 @@ typedef struct rw_engine_config {
 #define RW_EV_TIMER 6 /* id: timer, over now. user: as given to rw_timer_set */
 #define RW_EV_WOKEN 7 /* somebody called rw_wake, once or more often */
 #define RW_EV_REQUEST 8 /* id: a call that you owe an answer. method: number from rw_service_add. data, len, lease: the
-                           request (lease is 0 if it is missing) */
+                           request (lease is 0 if it is missing, and where the client streams) */
 #define RW_EV_CANCELLED 9 /* id: a call that you owe no answer any more: cancelled, too late, or its connection gone.
                              Comes once for each that you did not answer. user: as given to rw_request_user */
 #define RW_EV_STREAM_MESSAGE 10 /* id: call. user: as given to rw_call. data, len, lease: a message of the answering
@@ -153,6 +155,12 @@ typedef struct rw_engine_config {
 #define RW_EV_STREAM_WRITABLE 11 /* id: call. user. After RW_AGAIN of rw_stream_send: there is room again */
 #define RW_EV_RESPONSE 12 /* id: call, over now; its last event. user. status: RW_CODE_*. data, len, lease: the answer;
                              for another code or metadata see rw_answer_text, rw_answer_metadata (lease may be 0) */
+
+#define RW_EV_REQUEST_MESSAGE 13 /* id: request. user: as given to rw_request_user. data, len, lease: a message of the
+                                    client's stream; releasing it lets the client send more */
+#define RW_EV_REQUEST_END 14 /* id: request. user. The client's stream is over; once, if it is not cancelled before */
+#define RW_EV_REQUEST_WRITABLE 15 /* id: request. user. After RW_AGAIN of rw_reply_send: there is room again */
+#define RW_EV_SENT 16 /* id: connection. user: as given to rw_send_ref, whose memory is yours again */
 
 #define RW_CLOSED_LOCAL 1 /* by this side */
 #define RW_CLOSED_PEER 2 /* by the peer, with a goodbye */
@@ -280,6 +288,23 @@ int32_t rw_lease_data(rw_engine engine, rw_lease lease, rw_buf *buf);
 int32_t rw_send_lease(rw_engine engine, rw_connection connection, rw_lease lease);
 /* Gives a lease back; its bytes must not be read any more. RW_E_STALE: it was released before. */
 int32_t rw_release(rw_engine engine, rw_lease lease);
+/* Sends your memory without copying it. On RW_OK the bytes must be left as they are until RW_EV_SENT, which comes exactly
+ * once for each, with `user`, also if the connection closes before; or until rw_engine_destroy returns, which makes no
+ * events any more. Over rudp:// that is when the peer has acknowledged them. Below 4 KiB they are copied into the batch,
+ * which costs less, and RW_EV_SENT comes with the next rw_poll. 65,536 can be out (RW_E_LIMIT). Other errors as rw_claim.
+ * Allocates a little. */
+int32_t rw_send_ref(rw_engine engine, rw_connection connection, const void *data, size_t len, uint64_t user);
+/* Takes a lease out of its engine: the lease is over, its bytes stay where they are, and are the process's. buf->lease is
+ * their rw_detached, which outlives the engine, can be used from any thread, and is yours to release. Until then they
+ * count against the budget of the engine they came from. No copy. RW_E_STATE: the lease has no bytes; RW_E_LIMIT:
+ * 1,048,576 are out. */
+int32_t rw_detach(rw_engine engine, rw_lease lease, rw_buf *buf);
+/* Where detached bytes are; they must not be written. Any thread. RW_E_FORK: they are the parent process's. */
+int32_t rw_detached_data(rw_detached detached, rw_buf *buf);
+/* Gives detached bytes back. Any thread. RW_E_STALE: they were released before. */
+int32_t rw_detached_release(rw_detached detached);
+/* Makes a lease of an engine from detached bytes, to send or answer with them; both are yours to release. No copy. */
+int32_t rw_attach(rw_engine engine, rw_detached detached, rw_buf *buf);
 
 /* -------------------------------------------------------------- calling (RPC) */
 
@@ -358,7 +383,7 @@ int32_t rw_answer_metadata(rw_engine engine, rw_lease lease, const void **data, 
 typedef struct rw_method {
     const char *name; /* without its service: "Get" */
     size_t name_len;
-    uint32_t kind; /* RW_KIND_UNARY; services with streams are written in Rust */
+    uint32_t kind; /* RW_KIND_* */
     uint32_t schema; /* fingerprint of a Pod layout; 0 for others */
     uint8_t codec; /* RW_CODEC_* */
     uint8_t idempotent; /* 1: clients may repeat it */
@@ -366,8 +391,8 @@ typedef struct rw_method {
 } rw_method;
 
 /* Adds a service, "package.Service", with 1 to 1,024 methods; they get the numbers from `first` on. Before the first
- * rw_serve and rw_channel_open, else RW_E_STATE. RW_E_REFUSED: a name was taken before, or a method streams. Everything
- * is read during the call only; names are kept for the life of the process (each once). Allocates. */
+ * rw_serve and rw_channel_open, else RW_E_STATE. RW_E_REFUSED: a name was taken before. Everything is read during the
+ * call only; names are kept for the life of the process (each once). Allocates. */
 int32_t rw_service_add(rw_engine engine, const char *name, size_t len, const rw_method *methods, uint32_t count,
                        uint32_t *first);
 
@@ -386,13 +411,27 @@ typedef struct rw_request_details {
 int32_t rw_request_info(rw_engine engine, rw_request request, rw_request_details *info);
 /* A number that comes back with RW_EV_CANCELLED. */
 int32_t rw_request_user(rw_engine engine, rw_request request, uint64_t user);
-/* Answers with a copy of `data`. Its lease is still yours to release. RW_E_STALE: nobody waits any more; if you did not
- * answer it, RW_EV_CANCELLED came or comes. An answer that is too long for the client, or finds no memory, ends the call
- * with RESOURCE_EXHAUSTED there. */
+/* Metadata that goes out with the end of the call, whatever that is: a block of rw_metadata_add, copied. The last one
+ * counts. RW_E_STALE as rw_reply. */
+int32_t rw_reply_metadata(rw_engine engine, rw_request request, const void *block, size_t len);
+/* Answers a method that does not stream its answers (RW_E_STATE). `data` is read during the call only: it is written
+ * straight into the connection's batch, as rw_call does. The request's lease is still yours to release. RW_E_STALE:
+ * nobody waits any more; if you did not answer it, RW_EV_CANCELLED came or comes. An answer that is too long for the
+ * client, or finds no memory, ends the call with RESOURCE_EXHAUSTED there. */
 int32_t rw_reply(rw_engine engine, rw_request request, const void *data, size_t len);
-/* Answers with a lease's bytes; the lease stays yours. Below 4 KiB they are copied into the batch, from there on not. */
+/* Answers with a lease's bytes; the lease stays yours. Below 4 KiB they are copied into the batch, from there on not.
+ * Errors as rw_reply. */
 int32_t rw_reply_lease(rw_engine engine, rw_request request, rw_lease lease);
-/* Ends a request with a code other than RW_CODE_OK and a text for people. */
+/* Sends a message of an answering stream (RW_E_STATE: the method has none), read during the call only. RW_AGAIN: no room
+ * now, because the client takes none; nothing was sent, and RW_EV_REQUEST_WRITABLE follows. What the client gives no
+ * credit for is kept, up to 64 KiB and one message. RW_E_STALE: nobody waits any more. A message that is too long for the
+ * client ends the call with RESOURCE_EXHAUSTED there. */
+int32_t rw_reply_send(rw_engine engine, rw_request request, const void *data, size_t len);
+/* The same with a lease's bytes; the lease stays yours. From 4 KiB on they are not copied. */
+int32_t rw_reply_send_lease(rw_engine engine, rw_request request, rw_lease lease);
+/* Ends an answering stream with RW_CODE_OK, behind all that it sent. RW_E_STATE: the method has none. */
+int32_t rw_reply_end(rw_engine engine, rw_request request);
+/* Ends a request with a code other than RW_CODE_OK and a text for people. What its stream has not sent is dropped. */
 int32_t rw_reply_error(rw_engine engine, rw_request request, uint32_t code, const char *message, size_t len);
 
 /* -------------------------------------------------------- metadata and figures */

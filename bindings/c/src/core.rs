@@ -16,6 +16,7 @@ use crate::front::{Desk, Front, Held};
 use crate::guard::{Fail, Rw};
 use crate::ids::{Kind, Salt};
 use crate::known::Known;
+use crate::lent::Lent;
 use crate::serve::Foreign;
 
 /// See the module.
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     /// Services that are not served yet.
     pub(crate) services: Vec<Foreign>,
     pub(crate) methods: u32,
+    /// Memory of foreign code that is being sent.
+    pub(crate) lent: Lent,
     /// Calls are served or made: no service can be added any more.
     pub(crate) settled: bool,
 }
@@ -78,6 +81,7 @@ impl Core {
             channels: Table::new(CHANNELS_MAX),
             services: Vec::new(),
             methods: 0,
+            lent: Lent::new(),
             settled: false,
         })
     }
@@ -167,7 +171,9 @@ impl Core {
             engine.wait(front, limit)
         };
         self.gather();
-        self.desk.borrow_mut().sweep(work > 0);
+        let mut desk = self.desk.borrow_mut();
+        self.lent.gather(&mut desk.events);
+        desk.sweep(work > 0);
     }
 
     /// When a wait of so many nanoseconds ends; never, if it is negative.

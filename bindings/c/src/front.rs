@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringway::rpc::{Answer, CallKey, Deferred, Node};
+use ringway::rpc::{Answer, CallKey, Kind as Shape, Node, OwedCall};
 use ringway::{
     Address, CloseReason, Closed, ConnectionId, Context, Handler, Header, Lease, ListenerId,
     Message, Peer, RecvBuffer, Slice, TimerId,
@@ -28,6 +28,8 @@ pub(crate) enum Held {
     Shared(Slice),
     /// A message of an answering stream: its cost goes back when it is released.
     Stream(Slice, CallKey, u32),
+    /// A message of a client's stream, and the request that it belongs to: its cost goes back when it is released.
+    Asked(Slice, u64, u32),
     /// The end of a call.
     Ended(Box<Answer>),
     /// Memory to write a message into.
@@ -39,7 +41,7 @@ pub(crate) enum Held {
 impl Held {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Shared(slice) | Self::Stream(slice, ..) => slice.bytes(),
+            Self::Shared(slice) | Self::Stream(slice, ..) | Self::Asked(slice, ..) => slice.bytes(),
             Self::Ended(answer) => answer.message.as_ref().map_or(&[], Slice::bytes),
             Self::Room(lease) => lease.bytes(),
             Self::Nothing => &[],
@@ -50,7 +52,10 @@ impl Held {
 /// A call that foreign code owes an answer.
 #[derive(Debug)]
 pub(crate) struct Owed {
-    pub(crate) deferred: Deferred<[u8]>,
+    pub(crate) call: OwedCall,
+    pub(crate) shape: Shape,
+    /// Goes out with the call's end.
+    pub(crate) reply_metadata: Box<[u8]>,
     pub(crate) metadata: Box<[u8]>,
     pub(crate) timeout_ns: i64,
     pub(crate) priority: u8,
@@ -173,7 +178,7 @@ impl Desk {
             self.sweep_at = id.index() + 1;
             self.sweep_left -= 1;
             let owed = self.owed.get(id);
-            if owed.is_some_and(|owed| owed.deferred.is_cancelled())
+            if owed.is_some_and(|owed| owed.call.is_cancelled())
                 && let Some(owed) = self.owed.remove(id)
             {
                 let id = self.salt.mix(Kind::Request, id.to_bits());

@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Call = 0x85EB_CA77_C2B2_AE63,
     Request = 0x94D0_49BB_1331_11EB,
     Timer = 0xBF58_476D_1CE4_E5B9,
+    Detached = 0xD6E8_FEB8_6659_FD93,
 }
 
 /// One engine's word.

@@ -12,7 +12,7 @@ use crate::pointers::{Out, OutBytes, bytes, copy_text, text};
 use crate::registry::enter;
 
 /// Number of the ABI: the high half changes when old programs would break, the low one when something is added.
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_abi_version() -> u32 {

@@ -14,6 +14,7 @@
 mod calls;
 mod config;
 mod core;
+mod detached;
 mod engine;
 mod entry;
 mod event;
@@ -23,6 +24,7 @@ mod ids;
 mod info;
 mod known;
 mod layout;
+mod lent;
 mod messages;
 mod pointers;
 mod registry;

@@ -135,7 +135,7 @@ pub(crate) fn share(core: &Core, lease: u64) -> Result<Slice, Fail> {
         *place = Held::Shared(room.freeze());
     }
     match place {
-        Held::Shared(slice) | Held::Stream(slice, ..) => Ok(slice.clone()),
+        Held::Shared(slice) | Held::Stream(slice, ..) | Held::Asked(slice, ..) => Ok(slice.clone()),
         Held::Ended(answer) => {
             let none = || Fail::new(Rw::E_STATE, "this lease has no bytes");
             answer.message.clone().ok_or_else(none)
@@ -178,17 +178,30 @@ unsafe extern "C" fn rw_lease_data(engine: u64, lease: u64, buf: *mut Buf) -> i3
 extern "C" fn rw_release(engine: u64, lease: u64) -> i32 {
     guard(|| {
         enter_claimed(engine, |core| {
-            if let Held::Stream(..) = core.desk.borrow_mut().lease(lease)? {
-                // It gives credit back, which the engine has to be free for.
-                core.unclaimed()?;
-            }
-            let held = core.desk.borrow_mut().let_go(lease);
-            if let Some(Held::Stream(slice, key, cost)) = held {
-                drop(slice);
-                let (mut cx, clients) = core.clients();
-                clients.grant(&mut cx, key, cost);
-            }
+            release(core, lease)?;
             Ok(Rw::OK)
         })
     })
+}
+
+/// Takes a lease out; what it cost of a stream's credit goes back.
+pub(crate) fn release(core: &mut Core, lease: u64) -> Result<(), Fail> {
+    if let Held::Stream(..) | Held::Asked(..) = core.desk.borrow_mut().lease(lease)? {
+        // It gives credit back, which the engine has to be free for.
+        core.unclaimed()?;
+    }
+    let held = core.desk.borrow_mut().let_go(lease);
+    match held {
+        Some(Held::Stream(slice, key, cost)) => {
+            drop(slice);
+            let (mut cx, clients) = core.clients();
+            clients.grant(&mut cx, key, cost);
+        }
+        Some(Held::Asked(slice, request, cost)) => {
+            drop(slice);
+            crate::serve::grant(core, request, cost);
+        }
+        _ => {}
+    }
+    Ok(())
 }

@@ -68,6 +68,11 @@ extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// How often this process was forked off since the library was loaded.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 fn watch_forks() {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {

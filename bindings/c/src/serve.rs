@@ -1,14 +1,19 @@
 //! Serving: services of foreign code. The contract of each function stands in `ringway.h`.
 //!
-//! A call becomes an event with its request in a lease; the answer is owed until foreign code gives it, the client
-//! cancels, or the deadline passes.
+//! A call becomes an event with its request in a lease, and so does each message of its client's stream; the answer is
+//! owed until foreign code gives it, the client cancels, or the deadline passes. Answers are written straight into the
+//! connection's batch.
 
 use core::ffi::{c_char, c_void};
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::{Mutex, PoisonError};
 
-use ringway::rpc::{IncomingCall, Method, Node, Raw, Server, ServerBuilder, Service, ServiceInfo};
+use ringway::Slice;
+use ringway::rpc::{
+    Body, IncomingCall, Kind as Shape, Metadata, Method, Node, Server, ServerBuilder, Service,
+    ServiceInfo, Status, Watch,
+};
 
 use crate::calls::{shape, status};
 use crate::core::Core;
@@ -97,36 +102,100 @@ impl Service for Foreign {
     }
 
     fn call(&mut self, mut call: IncomingCall<'_, '_>) {
+        let info = call.info();
+        let shape = info.method().kind;
+        let left = info.remaining();
+        let metadata = Box::from(info.metadata().bytes());
+        let timeout_ns = left.map_or(-1, |it| i64::try_from(it.as_nanos()).unwrap_or(i64::MAX));
+        let (priority, attempt) = (info.priority(), info.attempt());
+        let idempotent = info.is_idempotent();
         let method = self.first + u32::try_from(call.method()).unwrap_or(u32::MAX);
-        let request = call.take_request();
-        let desk = &self.desk;
-        call.inline::<Raw, [u8], [u8]>(|info, _nothing, reply| {
-            let metadata = Box::from(info.metadata().bytes());
-            let left = info.remaining();
-            let (deferred, replied) = reply.defer()?;
-            let owed = Owed {
-                deferred,
-                metadata,
-                timeout_ns: left.map_or(-1, |it| i64::try_from(it.as_nanos()).unwrap_or(i64::MAX)),
-                priority: info.priority(),
-                attempt: info.attempt(),
-                idempotent: info.is_idempotent(),
-                user: 0,
-            };
-            let mut desk = desk.borrow_mut();
-            let Ok(id) = desk.owed.insert(owed) else {
-                // Dropping what is owed ends the call with INTERNAL; `calls_max` is far below the table's bound.
-                return Ok(replied);
-            };
-            let id = desk.salt.mix(Kind::Request, id.to_bits());
-            let mut event = Event::new(kind::REQUEST, id);
-            event.method = method;
-            match request {
-                Some(request) => desk.deliver(event, Held::Shared(request)),
-                None => desk.events.push_back(event),
-            }
-            Ok(replied)
+        let (request, is_last) = (call.take_request(), call.is_last());
+        let watcher = (shape != Shape::Unary).then(|| {
+            let (desk, request) = (Rc::downgrade(&self.desk), Cell::new(0));
+            Rc::new(Watcher { desk, request })
         });
+        let watch = watcher.clone().map(|it| it as Rc<dyn Watch>);
+        let Some(call) = call.owe(watch) else { return };
+        let owed = Owed {
+            call,
+            shape,
+            reply_metadata: Box::default(),
+            metadata,
+            timeout_ns,
+            priority,
+            attempt,
+            idempotent,
+            user: 0,
+        };
+        let mut desk = self.desk.borrow_mut();
+        let Ok(id) = desk.owed.insert(owed) else {
+            // Dropping what is owed ends the call with INTERNAL; `calls_max` is far below the table's bound.
+            return;
+        };
+        let id = desk.salt.mix(Kind::Request, id.to_bits());
+        let mut event = Event::new(kind::REQUEST, id);
+        event.method = method;
+        match request {
+            Some(request) if !shape.client_streams() => desk.deliver(event, Held::Shared(request)),
+            _ if !shape.client_streams() => desk.events.push_back(event),
+            first => {
+                desk.events.push_back(event);
+                drop(desk);
+                if let Some(watcher) = watcher {
+                    watcher.request.set(id);
+                    if let Some(first) = first {
+                        // What comes with the request costs no credit.
+                        watcher.message(first, 0);
+                    }
+                    if is_last {
+                        watcher.ended();
+                    }
+                }
+                return;
+            }
+        }
+        if let Some(watcher) = watcher {
+            watcher.request.set(id);
+        }
+    }
+}
+
+/// Makes events of what happens to a call's streams.
+#[derive(Debug)]
+struct Watcher {
+    /// Not held: the desk holds the call, which holds this.
+    desk: Weak<RefCell<Desk>>,
+    request: Cell<u64>,
+}
+
+impl Watcher {
+    fn tell(&self, kind: u32, held: Option<Held>) {
+        let Some(desk) = self.desk.upgrade() else {
+            return;
+        };
+        let (mut desk, request) = (desk.borrow_mut(), self.request.get());
+        let mut event = Event::new(kind, request);
+        event.user = desk.owed(request).map_or(0, |owed| owed.user);
+        match held {
+            Some(held) => desk.deliver(event, held),
+            None => desk.events.push_back(event),
+        }
+    }
+}
+
+impl Watch for Watcher {
+    fn message(&self, message: Slice, cost: u32) {
+        let held = Held::Asked(message, self.request.get(), cost);
+        self.tell(kind::REQUEST_MESSAGE, Some(held));
+    }
+
+    fn ended(&self) {
+        self.tell(kind::REQUEST_END, None);
+    }
+
+    fn writable(&self) {
+        self.tell(kind::REQUEST_WRITABLE, None);
     }
 }
 
@@ -156,10 +225,6 @@ unsafe extern "C" fn rw_service_add(
         for method in methods {
             // SAFETY: the caller's promise, see the header.
             let own = unsafe { text(method.name, method.name_len) }?;
-            if shape(method.kind)? != ringway::rpc::Kind::Unary {
-                let text = "services in C take unary methods; streams are served in Rust";
-                return Err(Fail::new(Rw::E_REFUSED, text));
-            }
             let full = format!("{name}/{own}");
             let found = Method::found(&full, shape(method.kind)?, method.codec, method.schema);
             let found = Method {
@@ -254,19 +319,79 @@ extern "C" fn rw_request_user(engine: u64, request: u64, user: u64) -> i32 {
 }
 
 /// Refuses when nobody waits for the answer. What is over stays owed until its event is made.
-fn awaited(desk: &mut Desk, request: u64) -> Result<(), Fail> {
-    if !desk.owed(request)?.deferred.is_cancelled() {
-        return Ok(());
+fn awaited(desk: &mut Desk, request: u64) -> Result<&mut Owed, Fail> {
+    let owed = desk.owed(request)?;
+    if !owed.call.is_cancelled() {
+        return Ok(owed);
     }
     let text = "the client cancelled the call, its deadline passed, or its connection is gone";
     Err(Fail::new(Rw::E_STALE, text))
 }
 
-/// Takes what is owed, to be answered.
+/// Refuses a call whose answer has the other form.
+fn of_form(owed: &Owed, streams: bool) -> Result<(), Fail> {
+    if owed.shape.server_streams() == streams {
+        return Ok(());
+    }
+    let text = if streams {
+        "this method answers with one message: rw_reply or rw_reply_lease"
+    } else {
+        "this method answers with a stream: rw_reply_send, and rw_reply_end"
+    };
+    Err(Fail::new(Rw::E_STATE, text))
+}
+
+/// Takes what is owed, to be ended.
 fn take(core: &Core, request: u64) -> Result<Owed, Fail> {
     let mut desk = core.desk.borrow_mut();
     awaited(&mut desk, request)?;
     desk.settle(request).ok_or_else(|| Fail::stale("request"))
+}
+
+/// Answers with one message, straight into the connection's batch.
+#[inline]
+fn answer<B: Body>(core: &mut Core, request: u64, body: B) -> Result<Rw, Fail> {
+    let owed = {
+        let mut desk = core.desk.borrow_mut();
+        of_form(awaited(&mut desk, request)?, false)?;
+        desk.settle(request).ok_or_else(|| Fail::stale("request"))?
+    };
+    let (engine, front) = core.parts();
+    let mut cx = engine.context();
+    front
+        .node
+        .answer(&mut cx, owed.call, body, &owed.reply_metadata);
+    Ok(Rw::OK)
+}
+
+/// Ends a call without a message.
+fn finish(core: &mut Core, owed: Owed, status: Status) -> Rw {
+    let (engine, front) = core.parts();
+    let mut cx = engine.context();
+    front
+        .node
+        .end(&mut cx, owed.call, status, &owed.reply_metadata);
+    Rw::OK
+}
+
+/// Sends one message of an answering stream.
+fn send<B: Body>(core: &mut Core, request: u64, body: B) -> Result<Rw, Fail> {
+    let desk = Rc::clone(&core.desk);
+    let mut desk = desk.borrow_mut();
+    let owed = awaited(&mut desk, request)?;
+    of_form(owed, true)?;
+    let (engine, front) = core.parts();
+    let sent = front.node.send(&mut engine.context(), &owed.call, body)?;
+    Ok(if sent { Rw::OK } else { Rw::AGAIN })
+}
+
+/// A message of the client's stream was released.
+pub(crate) fn grant(core: &mut Core, request: u64, cost: u32) {
+    let desk = Rc::clone(&core.desk);
+    if let Ok(owed) = desk.borrow_mut().owed(request) {
+        let (engine, front) = core.parts();
+        front.node.grant(&mut engine.context(), &owed.call, cost);
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -274,20 +399,70 @@ unsafe extern "C" fn rw_reply(engine: u64, request: u64, data: *const c_void, le
     guard(|| {
         // SAFETY: the caller's promise, see the header.
         let body = unsafe { bytes(data, len) }?;
-        enter(engine, |core| {
-            take(core, request)?.deferred.send(body);
-            Ok(Rw::OK)
-        })
+        enter(engine, |core| answer(core, request, body))
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_reply_lease(engine: u64, request: u64, lease: u64) -> i32 {
     does(engine, |core| {
-        awaited(&mut core.desk.borrow_mut(), request)?;
+        of_form(awaited(&mut core.desk.borrow_mut(), request)?, false)?;
         let slice = share(core, lease)?;
-        take(core, request)?.deferred.slice(slice);
-        Ok(Rw::OK)
+        answer(core, request, slice)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_reply_metadata(
+    engine: u64,
+    request: u64,
+    block: *const c_void,
+    len: usize,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let block = unsafe { bytes(block, len) }?;
+        if Metadata::parse(block).is_err() {
+            let text = "the metadata is malformed; write it with rw_metadata_add";
+            return Err(Fail::invalid(text));
+        }
+        enter(engine, |core| {
+            let mut desk = core.desk.borrow_mut();
+            awaited(&mut desk, request)?.reply_metadata = block.into();
+            Ok(Rw::OK)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_reply_send(
+    engine: u64,
+    request: u64,
+    data: *const c_void,
+    len: usize,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, see the header.
+        let body = unsafe { bytes(data, len) }?;
+        enter(engine, |core| send(core, request, body))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_reply_send_lease(engine: u64, request: u64, lease: u64) -> i32 {
+    does(engine, |core| {
+        of_form(awaited(&mut core.desk.borrow_mut(), request)?, true)?;
+        let slice = share(core, lease)?;
+        send(core, request, slice)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_reply_end(engine: u64, request: u64) -> i32 {
+    does(engine, |core| {
+        of_form(awaited(&mut core.desk.borrow_mut(), request)?, true)?;
+        let owed = take(core, request)?;
+        Ok(finish(core, owed, Status::OK))
     })
 }
 
@@ -304,8 +479,8 @@ unsafe extern "C" fn rw_reply_error(
         let message = unsafe { text(message, len) }?;
         let status = status(code, message)?;
         enter(engine, |core| {
-            take(core, request)?.deferred.fail(status);
-            Ok(Rw::OK)
+            let owed = take(core, request)?;
+            Ok(finish(core, owed, status))
         })
     })
 }

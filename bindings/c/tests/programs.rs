@@ -105,7 +105,17 @@ fn calls_and_messages_cross_without_allocation_or_copy() {
     holds("tests/c/steady.c", Language::C);
 }
 
-/// Against a server in Rust: a service in C has no streams.
+#[test]
+fn lent_memory_comes_back_and_detached_bytes_outlive_their_engine() {
+    holds("tests/c/lent.c", Language::C);
+}
+
+#[test]
+fn services_stream_both_ways() {
+    holds("tests/c/served_streams.c", Language::C);
+}
+
+/// Against a server in Rust.
 #[test]
 fn streams_go_both_ways() {
     let server = Server::builder()

@@ -10,6 +10,7 @@ use crate::coder::Coder;
 use crate::live::{Live, Runtime, Work};
 use crate::node::session::Session;
 use crate::outlet::Line;
+use crate::owed::Finish;
 use crate::reply::{Coded, NO_METADATA};
 use crate::service::Method;
 use crate::stats::Began;
@@ -57,18 +58,24 @@ impl Site<'_> {
         }
     }
 
-    /// Ends a stream well.
-    pub(crate) fn finish(&mut self) {
-        let callee = &mut self.session.callee;
-        callee.finish(&mut self.out, self.call, &Status::OK, NO_METADATA, self.now);
-        self.count(Code::Ok);
+    /// Ends a stream behind what it sent.
+    pub(crate) fn finish(&mut self, finish: &Finish) {
+        let (callee, Finish { status, metadata }) = (&mut self.session.callee, finish);
+        callee.finish(&mut self.out, self.call, status, metadata, self.now);
+        self.count(status.code);
     }
 
     /// Ends the call with a status.
     #[cold]
     pub(crate) fn fail(&mut self, status: &Status) {
+        self.fail_with(status, NO_METADATA);
+    }
+
+    /// Ends the call with a status and metadata.
+    #[cold]
+    pub(crate) fn fail_with(&mut self, status: &Status, metadata: &[u8]) {
         let callee = &mut self.session.callee;
-        callee.fail(&mut self.out, self.call, status, self.now);
+        callee.fail_with(&mut self.out, self.call, status, metadata, self.now);
         self.count(status.code);
     }
 
@@ -103,7 +110,7 @@ impl Site<'_> {
             streams,
             began: self.began,
             one_way: self.one_way,
-            finishing: false,
+            finishing: None,
             cancelled: None,
         };
         let id = self
@@ -169,7 +176,7 @@ impl Answer<'_> {
         if unsent {
             *self.finishing = true;
         } else {
-            self.site.finish();
+            self.site.finish(&Finish::default());
         }
     }
 

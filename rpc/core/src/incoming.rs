@@ -15,6 +15,7 @@ use crate::coder::Coder;
 use crate::context::{CallContext, CallInfo, Origin};
 use crate::executor::Outcome;
 use crate::live::Work;
+use crate::owed::{OwedCall, Watch};
 use crate::reply::{Inline, NO_METADATA, Replied, Reply};
 use crate::stream::{Receiver, Sender, Streams, undecodable};
 use crate::worker::panicked;
@@ -200,6 +201,34 @@ impl<'f> IncomingCall<'_, 'f> {
             let out = sender::<C, R>(&cx, &streams);
             handler(cx, input, out)
         });
+    }
+
+    /// Keeps the call to be answered between turns, by who owns engine and node; see [`OwedCall`]. `watch` is told of
+    /// the streams of a method that has some. A client's stream begins with [`take_request`](Self::take_request), if
+    /// its first message came along, and [`is_last`](Self::is_last) tells whether it ends there.
+    ///
+    /// `None`: too many calls are open already; this one has ended with RESOURCE_EXHAUSTED.
+    pub fn owe(mut self, watch: Option<Rc<dyn Watch>>) -> Option<OwedCall> {
+        let mut site = self.site.take()?;
+        let streams = watch.map(|watch| Rc::new(Streams::watched(watch)));
+        match site.keep(Work::Deferred, streams.clone()) {
+            Ok(call) => Some(OwedCall {
+                local: Rc::clone(&site.runtime.local),
+                call,
+                streams,
+                answered: false,
+            }),
+            Err(status) => {
+                site.fail(&status);
+                None
+            }
+        }
+    }
+
+    /// Whether the client has said its last: more of its stream follows otherwise.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.end
     }
 
     /// The request as an owned value; ends the call if it can't be decoded.

@@ -34,6 +34,7 @@ mod local;
 mod lz4;
 mod node;
 mod outlet;
+mod owed;
 mod reply;
 mod server;
 mod service;
@@ -63,6 +64,7 @@ pub use local::{LocalDispatch, LocalEvent, LocalRequest};
 #[cfg(feature = "lz4")]
 pub use lz4::Lz4;
 pub use node::Node;
+pub use owed::{OwedCall, Watch};
 pub use reply::{Deferred, Inline, RemoteReply, Replied, Reply};
 pub use server::{Bound, ServeError, Server, ServerBuilder, rpc_config};
 pub use service::{BuildError, Method, Methods, Service, ServiceInfo};

@@ -15,6 +15,7 @@ use crate::client::request::Request;
 use crate::executor::{Cells, Task, Wakes};
 use crate::interceptor::Interceptor;
 use crate::limits::ServerLimits;
+use crate::owed::Finish;
 use crate::service::Method;
 use crate::stage::Local;
 use crate::stats::{Began, Stats};
@@ -57,7 +58,7 @@ pub(crate) struct Live {
     pub(crate) began: Began,
     pub(crate) one_way: bool,
     /// The handler is done; the end goes out behind what is unsent.
-    pub(crate) finishing: bool,
+    pub(crate) finishing: Option<Finish>,
     /// The call was cancelled and its job goes on: what to answer when it returns.
     pub(crate) cancelled: Option<Status>,
 }

@@ -24,7 +24,7 @@ use crate::executor::Bell;
 use crate::worker::Workers;
 
 /// Longest message that is gathered by copying. Above, a lease (64 KiB at least) is worth its place.
-const COPY_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const COPY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the gathering vector that are kept for the next round.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes one sender may write ahead of the node.

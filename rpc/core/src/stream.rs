@@ -16,6 +16,7 @@ use ringway_buf::{Id, Slice};
 use ringway_call::{Code, Status};
 
 use crate::coder::{Coder, Decoder};
+use crate::owed::Watch;
 use crate::stage::{Content, Local, SENDER_BYTES_MAX, Wish};
 use crate::unsent::Unsent;
 
@@ -32,11 +33,26 @@ pub(crate) struct Streams {
     /// Bytes written and not yet taken by the connection.
     pub(crate) ahead_bytes: Cell<usize>,
     writer: RefCell<Option<Waker>>,
+    /// Who is told instead of a task.
+    watch: Option<Rc<dyn Watch>>,
+    /// It had no room for a message.
+    wants_room: Cell<bool>,
 }
 
 impl Streams {
+    /// Streams without a task.
+    pub(crate) fn watched(watch: Rc<dyn Watch>) -> Self {
+        Self {
+            watch: Some(watch),
+            ..Self::default()
+        }
+    }
+
     /// A message came.
     pub(crate) fn push(&self, message: Slice, cost: u32) {
+        if let Some(watch) = &self.watch {
+            return watch.message(message, cost);
+        }
         self.incoming.borrow_mut().push_back((message, cost));
         wake(&self.reader);
     }
@@ -44,7 +60,27 @@ impl Streams {
     /// No more messages come.
     pub(crate) fn end(&self) {
         self.ended.set(true);
-        wake(&self.reader);
+        match &self.watch {
+            Some(watch) => watch.ended(),
+            None => wake(&self.reader),
+        }
+    }
+
+    /// Whether a sender has to wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ahead_bytes.get() >= SENDER_BYTES_MAX
+    }
+
+    /// Whoever watches is told when there is room.
+    pub(crate) fn wants_room(&self) {
+        self.wants_room.set(true);
+    }
+
+    /// A message of `len` bytes waits for the connection.
+    pub(crate) fn wait_for_credit(&self, len: usize) {
+        // An empty message takes room too: else a sender of empty ones would never wait.
+        let ahead = self.ahead_bytes.get() + len + MESSAGE_OVERHEAD;
+        self.ahead_bytes.set(ahead);
     }
 
     /// The connection took a message of `len` bytes.
@@ -54,6 +90,9 @@ impl Streams {
         self.ahead_bytes.set(left);
         if was >= SENDER_BYTES_MAX && left < SENDER_BYTES_MAX {
             wake(&self.writer);
+            if let Some(watch) = self.watch.as_ref().filter(|_| self.wants_room.take()) {
+                watch.writable();
+            }
         }
     }
 
@@ -126,7 +165,7 @@ impl<T: ?Sized> Sender<T> {
         if !self.local.is_alive(self.call) {
             return Err(gone());
         }
-        if self.streams.ahead_bytes.get() >= SENDER_BYTES_MAX {
+        if self.streams.is_full() {
             return Ok(false);
         }
         self.write(message.borrow()).map(|()| true)
@@ -137,7 +176,7 @@ impl<T: ?Sized> Sender<T> {
         if !self.local.is_alive(self.call) {
             return Poll::Ready(Err(gone()));
         }
-        if self.streams.ahead_bytes.get() < SENDER_BYTES_MAX {
+        if !self.streams.is_full() {
             return Poll::Ready(Ok(()));
         }
         wait(&self.streams.writer, cx.waker());
@@ -159,9 +198,7 @@ impl<T: ?Sized> Sender<T> {
             Content::Gathered(range) => range.len(),
             Content::Shared(slice) => slice.len(),
         };
-        // An empty message takes room too: else a sender of empty ones would never wait.
-        let ahead = self.streams.ahead_bytes.get() + cost + MESSAGE_OVERHEAD;
-        self.streams.ahead_bytes.set(ahead);
+        self.streams.wait_for_credit(cost);
         self.local.wish(self.call, Wish::Send(content));
         Ok(())
     }

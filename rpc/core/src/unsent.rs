@@ -37,13 +37,22 @@ impl Unsent {
     }
 
     pub(crate) fn push_copy(&mut self, bytes: &[u8]) {
+        self.push_written(bytes.len(), |room| room.copy_from_slice(bytes));
+    }
+
+    /// A message of `len` bytes that `write` writes in place.
+    pub(crate) fn push_written(&mut self, len: usize, write: impl FnOnce(&mut [u8])) {
         // What has left is at least as much as what stays: each byte is moved once on average.
         if self.begin > 0 && self.begin >= self.gathered.len() - self.begin {
             self.gathered.drain(..self.begin);
             self.begin = 0;
         }
-        self.gathered.extend_from_slice(bytes);
-        self.order.push_back(Entry::Copied(bytes.len()));
+        let from = self.gathered.len();
+        self.gathered.resize(from + len, 0);
+        if let Some(room) = self.gathered.get_mut(from..) {
+            write(room);
+        }
+        self.order.push_back(Entry::Copied(len));
     }
 
     pub(crate) fn push_slice(&mut self, slice: Slice) {

@@ -54,6 +54,7 @@ pub use pool::{Mode, Pool, PoolConfig, PoolStats};
 pub use pools::{Pools, PoolsConfig};
 pub use recv_buffer::RecvBuffer;
 pub use slice::Slice;
+pub use slot::Owner;
 pub use table::{Id, Table};
 
 /// The parts that only loom looks at from outside.

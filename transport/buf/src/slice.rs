@@ -2,8 +2,11 @@
 
 use core::ops::{Deref, Range};
 
+use core::ptr::NonNull;
+use std::sync::Arc;
+
 use crate::Lease;
-use crate::slot::Slot;
+use crate::slot::{Owner, Slot};
 
 /// A shared, immutable range of a slot. Cloning counts a reference; no bytes move.
 ///
@@ -20,6 +23,18 @@ impl Slice {
     #[inline]
     pub(crate) fn new(slot: Slot, from: u32, to: u32) -> Self {
         Self { slot, from, to }
+    }
+
+    /// Memory of somebody else, shared without copying it. `owner` is told with `token` when the last handle is gone.
+    /// It counts against no budget. Allocates its count.
+    ///
+    /// # Safety
+    /// `len` readable bytes at `data`, which nobody writes and nobody frees until `owner` is told.
+    #[must_use]
+    pub unsafe fn lent(data: NonNull<u8>, len: u32, owner: Arc<dyn Owner>, token: u64) -> Self {
+        // SAFETY: the caller's promise.
+        let slot = unsafe { Slot::lend(data, len, owner, token) };
+        Self::new(slot, 0, len)
     }
 
     /// The bytes.
@@ -73,13 +88,13 @@ impl Slice {
         self.from += len.min(self.len()) as u32;
     }
 
-    /// Becomes a writable lease again if no other handle of the slot exists, else comes back unchanged.
+    /// Becomes a writable lease again if no other handle of the slot exists and it is a pool's, else comes back unchanged.
     ///
     /// # Errors
     /// The slice itself, when its slot is shared.
     #[inline]
     pub fn try_unfreeze(self) -> Result<Lease, Self> {
-        if self.slot.is_unique() {
+        if self.slot.is_unique() && !self.slot.is_foreign() {
             Ok(Lease::from_parts(self.slot, self.from, self.to))
         } else {
             Err(self)

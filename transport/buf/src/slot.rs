@@ -4,6 +4,7 @@
 //! 1. a slot index is either free (in the pool) or issued (`count >= 1`), never both;
 //! 2. the owners of one issued slot together hold one strong count of its pool's `Shared`, so mapping and
 //!    control block live as long as any of them;
+//!    A foreign slot is no pool's: its `shared` is null, and its last owner frees its [`Foreign`] instead;
 //! 3. who may read or write which bytes of an issued slot is decided by the types above: `Lease` (unique),
 //!    `Slice` (its range never changes again), `RecvBuffer` (writes only beyond what was ever shared).
 //!
@@ -42,6 +43,21 @@ impl Control {
     }
 }
 
+/// Who is told that nobody uses its memory any more.
+pub trait Owner: Send + Sync + core::fmt::Debug {
+    /// The memory that was lent under `token` is free again. Called once, on any thread.
+    fn free(&self, token: u64);
+}
+
+/// Memory of somebody else, lent until the last handle is gone.
+#[repr(C)]
+struct Foreign {
+    /// First, so that a pointer to it is one to the whole.
+    control: Control,
+    owner: Arc<dyn Owner>,
+    token: u64,
+}
+
 /// A counted handle of one issued slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -72,6 +88,36 @@ impl Slot {
             base,
             capacity,
         }
+    }
+
+    /// Makes the first handle of memory that `owner` lends.
+    ///
+    /// # Safety
+    /// `len` readable bytes at `base`, which nobody writes until `owner` is told that they are free.
+    pub(crate) unsafe fn lend(
+        base: NonNull<u8>,
+        len: u32,
+        owner: Arc<dyn Owner>,
+        token: u64,
+    ) -> Self {
+        let control = Control::new(0, core::ptr::null());
+        control.count.issue();
+        let foreign = Box::leak(Box::new(Foreign {
+            control,
+            owner,
+            token,
+        }));
+        Self {
+            control: NonNull::from(foreign).cast(),
+            base,
+            capacity: len,
+        }
+    }
+
+    /// True for memory that was lent: it is never written.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.control().shared.is_null()
     }
 
     #[inline]
@@ -148,6 +194,12 @@ impl Drop for Slot {
         // Read before the release: from then on another thread may free the control block.
         let (shared, index) = (control.shared, control.index);
         if control.count.release() {
+            if shared.is_null() {
+                // SAFETY: only `lend` makes slots without a pool, from a box whose first field the control block is;
+                // the last owner takes it back.
+                let foreign = unsafe { Box::from_raw(self.control.cast::<Foreign>().as_ptr()) };
+                return foreign.owner.free(foreign.token);
+            }
             // SAFETY: invariant 2: the last owner takes the one strong count that `issue` leaked.
             let shared = unsafe { Arc::from_raw(shared) };
             shared.recycle(index);

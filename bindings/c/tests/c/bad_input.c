@@ -13,6 +13,7 @@ static void *elsewhere(void *of)
     rw_event event;
     uint32_t count;
     GIVES(RW_E_THREAD, rw_poll(engine, &event, 1, &count, 0));
+    GIVES(RW_E_THREAD, rw_send_ref(engine, 1, "x", 1, 0));
     GIVES(RW_E_THREAD, rw_engine_destroy(engine));
     GIVES(RW_OK, rw_wake(engine));
     return NULL;
@@ -56,9 +57,16 @@ static void no_pointers(rw_engine engine)
     GIVES(RW_E_INVALID, rw_timer_set(engine, 1, 0, NULL));
     GIVES(RW_E_INVALID, rw_claim(engine, 1, 1, NULL));
     GIVES(RW_E_INVALID, rw_send(engine, 1, NULL, 1));
+    GIVES(RW_E_INVALID, rw_send_ref(engine, 1, NULL, 1, 0));
+    GIVES(RW_E_INVALID, rw_detached_data(1, NULL));
+    GIVES(RW_E_INVALID, rw_attach(engine, 1, NULL));
+    GIVES(RW_E_INVALID, rw_reply_send(engine, 1, NULL, 1));
+    GIVES(RW_E_INVALID, rw_reply_metadata(engine, 1, NULL, 1));
+    GIVES(RW_E_INVALID, rw_reply_metadata(engine, 1, "no block", 8));
     GIVES(RW_E_INVALID, rw_lease_new(engine, 8, NULL));
     GIVES(RW_OK, rw_lease_new(engine, 8, &buf));
     GIVES(RW_E_INVALID, rw_lease_data(engine, buf.lease, NULL));
+    GIVES(RW_E_INVALID, rw_detach(engine, buf.lease, NULL));
     GIVES(RW_E_INVALID, rw_answer_text(engine, buf.lease, NULL, 4, &len));
     GIVES(RW_E_INVALID, rw_answer_text(engine, buf.lease, text, 4, NULL));
     GIVES(RW_E_INVALID, rw_answer_metadata(engine, buf.lease, NULL, &len));
@@ -164,6 +172,11 @@ static void stale(rw_engine engine, uint64_t id)
     GIVES(RW_E_STALE, rw_claim(engine, id, 1, &buf));
     GIVES(RW_E_STALE, rw_send(engine, id, "x", 1));
     GIVES(RW_E_STALE, rw_send_lease(engine, id, id));
+    GIVES(RW_E_STALE, rw_send_ref(engine, id, "x", 1, 0));
+    GIVES(RW_E_STALE, rw_detach(engine, id, &buf));
+    GIVES(RW_E_STALE, rw_detached_data(id, &buf));
+    GIVES(RW_E_STALE, rw_detached_release(id));
+    GIVES(RW_E_STALE, rw_attach(engine, id, &buf));
     GIVES(RW_E_STALE, rw_lease_truncate(engine, id, 1));
     GIVES(RW_E_STALE, rw_lease_data(engine, id, &buf));
     GIVES(RW_E_STALE, rw_release(engine, id));
@@ -182,6 +195,10 @@ static void stale(rw_engine engine, uint64_t id)
     GIVES(RW_E_STALE, rw_request_user(engine, id, 1));
     GIVES(RW_E_STALE, rw_reply(engine, id, "", 0));
     GIVES(RW_E_STALE, rw_reply_lease(engine, id, id));
+    GIVES(RW_E_STALE, rw_reply_metadata(engine, id, NULL, 0));
+    GIVES(RW_E_STALE, rw_reply_send(engine, id, "x", 1));
+    GIVES(RW_E_STALE, rw_reply_send_lease(engine, id, id));
+    GIVES(RW_E_STALE, rw_reply_end(engine, id));
     GIVES(RW_E_STALE, rw_reply_error(engine, id, RW_CODE_NOT_FOUND, "", 0));
 }
 
@@ -201,6 +218,8 @@ static void busy(rw_engine engine, rw_connection connection)
     GIVES(RW_E_BUSY, rw_stats_read(engine, &stats));
     GIVES(RW_E_BUSY, rw_listen(engine, ADDRESS, strlen(ADDRESS), &listener));
     GIVES(RW_E_BUSY, rw_queued_bytes(engine, connection, &value));
+    GIVES(RW_E_BUSY, rw_send_ref(engine, connection, "x", 1, 0));
+    GIVES(RW_E_BUSY, rw_reply_end(engine, 1));
     GIVES(RW_E_BUSY, rw_request_user(engine, 1, 1));
     GIVES(RW_E_BUSY, rw_call_cancel(engine, 1));
     GIVES(RW_E_BUSY, rw_now_ns(engine, &value));

@@ -69,8 +69,6 @@ static void served(void)
     GIVES(RW_OK, rw_service_add(engine, "demo.Echo", 9, method, 1, &first));
     HOLDS(number == 0 && first == 1);
     GIVES(RW_E_REFUSED, rw_service_add(engine, "demo.Echo", 9, method, 1, &number));
-    method[1].kind = RW_KIND_BIDI;
-    GIVES(RW_E_REFUSED, rw_service_add(engine, "demo.Streams", 12, &method[1], 1, &number));
     method[1].kind = 9;
     GIVES(RW_E_INVALID, rw_service_add(engine, "demo.Streams", 12, &method[1], 1, &number));
     GIVES(RW_E_INVALID, rw_service_add(engine, "demo.None", 9, method, 0, &number));

@@ -77,10 +77,54 @@ static void services(void)
     HOLDS(added == 4096);
 }
 
+/* Memory that is being sent, and bytes that left their engine. */
+static void lent_and_detached(void)
+{
+    static unsigned char memory[4096];
+    rw_engine_config config = RW_ENGINE_CONFIG_INIT;
+    rw_listener listener;
+    rw_connection client;
+    rw_event event;
+    rw_buf buf, more;
+    char bound[128];
+    size_t len;
+    uint32_t count = 0;
+    int32_t status;
+    config.queue_bytes_max = (uint64_t)1 << 30;
+    GIVES(RW_OK, rw_engine_create(&config, &engine));
+    GIVES(RW_OK, rw_listen(engine, ADDRESS, strlen(ADDRESS), &listener));
+    GIVES(RW_OK, rw_listener_address(engine, listener, bound, sizeof bound, &len));
+    GIVES(RW_OK, rw_connect(engine, bound, len, &client));
+    while (next(engine, RW_EV_OPENED).id != client)
+        continue;
+    while ((status = rw_send_ref(engine, client, memory, sizeof memory, 0)) == RW_OK)
+        count++;
+    GIVES(RW_E_LIMIT, status);
+    HOLDS(count == 65536);
+    /* What came back makes room again. */
+    next(engine, RW_EV_SENT);
+    GIVES(RW_OK, rw_send_ref(engine, client, memory, sizeof memory, 0));
+    for (event = next(engine, RW_EV_MESSAGE), count = 0;; count++) {
+        status = rw_detach(engine, event.lease, &buf);
+        if (status != RW_OK)
+            break;
+        GIVES(RW_OK, rw_attach(engine, buf.lease, &more));
+        event.lease = more.lease;
+    }
+    GIVES(RW_E_LIMIT, status);
+    HOLDS(count == 1048576);
+    /* Nothing was consumed. */
+    GIVES(RW_OK, rw_lease_data(engine, event.lease, &more));
+    GIVES(RW_OK, rw_detached_release(buf.lease));
+    GIVES(RW_OK, rw_detach(engine, event.lease, &buf));
+    GIVES(RW_OK, rw_engine_destroy(engine));
+}
+
 int main(void)
 {
     listeners();
     channels();
     services();
+    lent_and_detached();
     return 0;
 }

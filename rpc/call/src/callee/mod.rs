@@ -378,6 +378,18 @@ impl Callee {
 
     /// Ends a call with an error; what its stream has not sent is dropped.
     pub fn fail(&mut self, out: &mut impl Outlet, call: CallId, status: &Status, now: Instant) {
+        self.fail_with(out, call, status, &[], now);
+    }
+
+    /// Like [`fail`](Self::fail), with metadata.
+    pub fn fail_with(
+        &mut self,
+        out: &mut impl Outlet,
+        call: CallId,
+        status: &Status,
+        metadata: &[u8],
+        now: Instant,
+    ) {
         if let Some(lane) = self
             .slots
             .open_mut(call)
@@ -385,7 +397,7 @@ impl Callee {
         {
             lane.bulk = None;
         }
-        self.finish(out, call, status, &[], now);
+        self.finish(out, call, status, metadata, now);
     }
 
     /// Sends a message of an answering stream.

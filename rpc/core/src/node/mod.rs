@@ -6,6 +6,7 @@
 //!
 //! [`Callee`]: ringway_call::Callee
 
+mod answer;
 pub(crate) mod dispatch;
 mod round;
 pub(crate) mod session;

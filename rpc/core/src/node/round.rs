@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
 use ringway_buf::{Id, Instant};
-use ringway_call::{CallId, CancelReason, Code, Payload, Refused, Status};
+use ringway_call::{Body, CallId, CancelReason, Code, Payload, Refused, Status};
 use ringway_engine::ConnectionId;
 
 use crate::answer::{Answer, Site};
@@ -20,7 +20,9 @@ use crate::live::{Live, Runtime, Work};
 use crate::node::dispatch::{Dispatch, panicked};
 use crate::node::session::Session;
 use crate::outlet::Wire;
-use crate::stage::{Content, RemoteAnswer, Wish};
+use crate::owed::Finish;
+use crate::reply::NO_METADATA;
+use crate::stage::{COPY_BYTES_MAX, Content, RemoteAnswer, Wish};
 use crate::stream::Streams;
 use crate::unsent::Front;
 
@@ -144,7 +146,7 @@ impl Dispatch {
             }
         }
         if finishing && let Some(live) = self.runtime.live.get_mut(id) {
-            live.finishing = true;
+            live.finishing = Some(Finish::default());
             live.work = Work::Deferred;
         } else {
             self.over(wire, id);
@@ -156,13 +158,25 @@ impl Dispatch {
 
     /// Ends a live call with a status.
     fn fail(&mut self, wire: &mut Wire<'_>, id: Id, status: &Status, now: Instant) {
+        self.fail_with(wire, id, status, NO_METADATA, now);
+    }
+
+    /// Ends a live call with a status and metadata.
+    pub(crate) fn fail_with(
+        &mut self,
+        wire: &mut Wire<'_>,
+        id: Id,
+        status: &Status,
+        metadata: &[u8],
+        now: Instant,
+    ) {
         let Some(live) = self.runtime.live.get(id) else {
             return;
         };
         if let Some(session) = self.sessions.find(live.session)
             && let Some(mut site) = site(&mut self.runtime, session, wire, id, now)
         {
-            site.fail(status);
+            site.fail_with(status, metadata);
         }
         self.over(wire, id);
     }
@@ -280,7 +294,6 @@ impl Dispatch {
             let Some(live) = self.runtime.live.get(id) else {
                 continue;
             };
-            let (session_id, call) = (live.session, live.call);
             match wish {
                 Wish::Fail(status) => self.fail(wire, id, &status, now),
                 Wish::Reply(content) => {
@@ -288,9 +301,11 @@ impl Dispatch {
                     match content {
                         Content::Gathered(range) => {
                             let bytes = gathered.get(range).unwrap_or_default();
-                            self.reply(wire, id, bytes, now);
+                            self.reply(wire, id, bytes, NO_METADATA, now);
                         }
-                        Content::Shared(slice) => self.reply(wire, id, slice, now),
+                        Content::Shared(slice) => {
+                            self.reply(wire, id, slice, NO_METADATA, now);
+                        }
                     }
                 }
                 Wish::Send(content) => {
@@ -308,11 +323,7 @@ impl Dispatch {
                     }
                 }
                 Wish::Grant(bytes) => {
-                    if let Some(session) = self.sessions.find(session_id) {
-                        session
-                            .callee
-                            .grant(&mut wire.line(session_id), call, bytes);
-                    }
+                    self.grant(wire, id, bytes);
                 }
             }
         }
@@ -320,13 +331,20 @@ impl Dispatch {
     }
 
     /// Answers a live call with one message.
-    fn reply<B: ringway_call::Body>(&mut self, wire: &mut Wire<'_>, id: Id, body: B, now: Instant) {
+    pub(crate) fn reply<B: Body>(
+        &mut self,
+        wire: &mut Wire<'_>,
+        id: Id,
+        body: B,
+        metadata: &[u8],
+        now: Instant,
+    ) {
         let Some(live) = self.runtime.live.get(id) else {
             return;
         };
         if let Some(session) = self.sessions.find(live.session)
             && let Some(mut site) = site(&mut self.runtime, session, wire, id, now)
-            && let Err(status) = site.reply(body, crate::reply::NO_METADATA)
+            && let Err(status) = site.reply(body, metadata)
         {
             site.fail(&status);
         }
@@ -367,13 +385,53 @@ impl Dispatch {
         }
     }
 
-    fn send<B: ringway_call::Body>(
+    /// Gives credit for a message that was taken back.
+    pub(crate) fn grant(&mut self, wire: &mut Wire<'_>, id: Id, bytes: u32) {
+        let Some(live) = self.runtime.live.get(id) else {
+            return;
+        };
+        let (session, call) = (live.session, live.call);
+        if let Some(session) = self.sessions.find(session) {
+            let mut out = wire.line(session.id);
+            session.callee.grant(&mut out, call, bytes);
+        }
+    }
+
+    /// Sends one message of a stream, or keeps it in memory of its own until there is credit.
+    pub(crate) fn send_or_keep<B: Body>(
         &mut self,
         wire: &mut Wire<'_>,
         id: Id,
+        streams: &Streams,
         body: B,
         now: Instant,
-    ) -> Sent<B> {
+    ) -> Result<(), Status> {
+        let len = body.len();
+        let body = if streams.unsent.borrow().is_empty() {
+            match self.send(wire, id, body, now) {
+                Sent::Gone => return Ok(()),
+                Sent::Blocked(body) => body,
+            }
+        } else {
+            body
+        };
+        if len > COPY_BYTES_MAX {
+            let lacks = || Status::of(Code::ResourceExhausted, "no memory for the message");
+            let pools = self.runtime.local.pools().ok_or_else(lacks)?;
+            let slice = match body.share() {
+                Ok(slice) => slice,
+                Err(body) => body.into_slice(&pools).map_err(|_body| lacks())?,
+            };
+            streams.unsent.borrow_mut().push_slice(slice);
+        } else {
+            let mut unsent = streams.unsent.borrow_mut();
+            unsent.push_written(len, |room| body.write(room));
+        }
+        streams.wait_for_credit(len);
+        Ok(())
+    }
+
+    fn send<B: Body>(&mut self, wire: &mut Wire<'_>, id: Id, body: B, now: Instant) -> Sent<B> {
         let Some(live) = self.runtime.live.get(id) else {
             return Sent::Gone;
         };
@@ -436,16 +494,28 @@ impl Dispatch {
             streams.sent(len);
         }
         streams.unsent.replace(unsent);
-        let is_finishing = self.runtime.live.get(id).is_some_and(|it| it.finishing);
-        if is_finishing {
-            let session = self.runtime.live.get(id).map(|it| it.session);
-            if let Some(session) = session.and_then(|session| self.sessions.find(session))
-                && let Some(mut site) = site(&mut self.runtime, session, wire, id, now)
-            {
-                site.finish();
-            }
-            self.over(wire, id);
+        let live = self.runtime.live.get_mut(id);
+        if let Some(finish) = live.and_then(|live| live.finishing.take()) {
+            self.finish(wire, id, finish, now);
         }
+    }
+
+    /// Ends a stream well, as soon as what it sent has left.
+    pub(crate) fn finish(&mut self, wire: &mut Wire<'_>, id: Id, finish: Finish, now: Instant) {
+        let Some(live) = self.runtime.live.get_mut(id) else {
+            return;
+        };
+        let streams = live.streams.as_ref();
+        if streams.is_some_and(|streams| !streams.unsent.borrow().is_empty()) {
+            live.finishing = Some(finish);
+            return;
+        }
+        if let Some(session) = self.sessions.find(live.session)
+            && let Some(mut site) = site(&mut self.runtime, session, wire, id, now)
+        {
+            site.finish(&finish);
+        }
+        self.over(wire, id);
     }
 
     /// Another thread rang: answers of workers, wakes, readers of statistics.
@@ -478,7 +548,7 @@ impl Dispatch {
             return self.fail(wire, id, &status, now);
         }
         match answer {
-            Ok(bytes) => self.reply(wire, id, &bytes, now),
+            Ok(bytes) => self.reply(wire, id, &bytes, NO_METADATA, now),
             Err(status) => self.fail(wire, id, &status, now),
         }
     }
