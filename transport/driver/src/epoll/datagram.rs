@@ -1,14 +1,14 @@
 //! Datagrams, both ways: from the kernel to the sink, and from a socket's queue into the kernel.
 //!
 //! Below: `socket/datagram.rs`, whose batches all sockets of a driver share. One slot is asked for first and
-//! a batch only after a hit: in a dialogue there is one datagram at a time.
+//! a batch only after two hits in a row: in a dialogue there is one datagram at a time.
 
 use std::os::fd::AsFd;
 
 use super::Common;
 use super::recv::Served;
 use super::socket::{Role, Socket};
-use crate::socket::datagram::{BATCH_MAX, Left, Received};
+use crate::socket::datagram::{BATCH_MAX, Left, Received, STREAK};
 use crate::socket::udp;
 use crate::{Burst, CloseCause, Sink, SocketId};
 
@@ -36,7 +36,11 @@ pub(super) fn recv_datagrams<S: Sink>(
         ..
     } = common;
     for _ in 0..CALLS_MAX {
-        let asked = if datagram.streak { BATCH_MAX } else { 1 };
+        let asked = if datagram.streak >= STREAK {
+            BATCH_MAX
+        } else {
+            1
+        };
         let connected = datagram.peer.is_some();
         match recv_batch.recv(socket.fd.as_fd(), asked, connected, pools, stats) {
             Received::Slots(filled) => {
@@ -49,12 +53,16 @@ pub(super) fn recv_datagrams<S: Sink>(
                 // Answer this one before looking for the next. A batch that was not filled is no proof of
                 // an empty socket: it also ends where an ICMP error lies between two datagrams.
                 if filled < asked || asked == 1 {
-                    datagram.streak = asked == 1;
+                    datagram.streak = if asked == 1 {
+                        datagram.streak + 1
+                    } else {
+                        u8::from(filled > 1)
+                    };
                     return Served::More;
                 }
             }
             Received::WouldBlock => {
-                datagram.streak = false;
+                datagram.streak = 0;
                 socket.readable = false;
                 return Served::Idle;
             }

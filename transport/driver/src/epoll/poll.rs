@@ -35,8 +35,9 @@ impl Epoll {
             self.list_starved();
         }
         if park == Park::No && self.hot.skip() {
-            self.serve_hot(&mut sink);
+            // In this order: whom the second lists again is asked in the next turn, when its answers have left.
             self.serve_ready(&mut sink);
+            self.serve_hot(&mut sink);
         } else {
             self.serve_ready(&mut sink);
             let idle = self.lists.ready.is_empty();

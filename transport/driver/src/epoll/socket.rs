@@ -85,8 +85,8 @@ pub(super) struct Datagram {
     pub(super) queue: VecDeque<Burst>,
     /// Datagrams of the front burst that have left.
     pub(super) left: u32,
-    /// The last receive hit: the next one asks for a batch.
-    pub(super) streak: bool,
+    /// How many receive calls in a row found something: a burst is received in batches.
+    pub(super) streak: u8,
     /// Closing gracefully: ends when the queue is sent.
     pub(super) draining: bool,
 }
@@ -144,7 +144,7 @@ impl Datagram {
             peer,
             queue: VecDeque::new(),
             left: 0,
-            streak: false,
+            streak: 0,
             draining: false,
         }
     }

@@ -491,6 +491,11 @@ impl PacketEndpoint for Rudp {
                 continue;
             }
             session.armed_at = Instant::MAX;
+            // A busy session has set its deadline further off meanwhile.
+            if session.deadline(&self.shared).is_none_or(|at| at > now) {
+                self.rearm(id);
+                continue;
+            }
             session.on_timeout(&mut self.shared, now);
             self.touch(id);
         }

@@ -116,6 +116,11 @@ impl Session {
 
     /// Finds packets that count as lost now.
     pub(crate) fn lose(&mut self, shared: &mut Shared, now: Instant) {
+        // In a dialogue every packet has arrived by now.
+        if self.sent.open == 0 && self.sent.forget_acked() {
+            self.loss_at = None;
+            return;
+        }
         let granularity = nanos(shared.config.granularity);
         let delay = self.rtt.loss_delay_ns(granularity);
         let rule = LossRule {

@@ -17,6 +17,8 @@ use ringway_buf::Instant;
 
 /// Most bytes of one burst: what one segmented send carries.
 const BURST_BYTES_MAX: u64 = 65_507;
+/// As many bytes as the bucket holds, whatever its depth turns out to be.
+const FULL: u64 = u64::MAX;
 /// Most time that one burst stands for.
 const BURST_NS_MAX: u64 = 1_000_000;
 
@@ -50,13 +52,15 @@ impl Pacer {
         packet_bytes: u64,
         now: Instant,
     ) -> u64 {
-        let rate = Self::rate(window, rtt_ns);
-        let depth = Self::depth(rate, packet_bytes);
+        // Most packets take this way: it has no division.
         if in_flight + BURST_BYTES_MAX.min(window / 2) <= window / 2 {
-            self.tokens = depth;
+            self.tokens = FULL;
             self.filled_at = now;
             return u64::MAX;
         }
+        let rate = Self::rate(window, rtt_ns);
+        let depth = Self::depth(rate, packet_bytes);
+        self.tokens = self.tokens.min(depth);
         let elapsed = now.saturating_since(self.filled_at).as_nanos();
         let filled = u128::from(rate) * elapsed / 1_000_000_000;
         // Time that filled nothing yet goes on counting.

@@ -306,6 +306,17 @@ impl Sent {
         (losses, next_at)
     }
 
+    /// Drops acknowledged records from the front. True when none is left.
+    pub(crate) fn forget_acked(&mut self) -> bool {
+        while let Some(Record {
+            fate: Fate::Acked, ..
+        }) = self.records.front()
+        {
+            self.drop_front();
+        }
+        self.records.is_empty()
+    }
+
     /// Drops settled records from the front.
     fn forget(&mut self, memory: Duration, now: Instant) {
         let crowded = self.records.len() > narrow(SPAN_MAX / 2);
@@ -315,11 +326,16 @@ impl Sent {
                 Fate::Lost if !crowded && front.sent_at + memory > now => break,
                 Fate::Acked | Fate::Lost => {}
             }
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(front) = self.records.pop_front() {
             let gone = narrow(u64::from(front.count)).min(self.log.len());
             self.log.drain(..gone);
             self.log_base += wide(gone);
             self.base += 1;
-            self.records.pop_front();
         }
     }
 

@@ -240,9 +240,9 @@ impl PacketHeader {
 
 /// The sum over a whole packet, its own field counted as zero.
 fn sum_of(packet: &[u8]) -> Option<u32> {
-    let head = packet.get(..4)?;
-    let rest = packet.get(8..)?;
-    Some(crc32c(crc32c(crc32c(0, head), &[0; 4]), rest))
+    let (head, rest) = packet.split_first_chunk::<8>()?;
+    let [a, b, c, d, ..] = *head;
+    Some(crc32c(crc32c(0, &[a, b, c, d, 0, 0, 0, 0]), rest))
 }
 
 /// Writes the sum of a packet into its header.
