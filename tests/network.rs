@@ -30,10 +30,44 @@ macro_rules! on_kernel_drivers {
     ($($scenario:ident),* $(,)?) => { played!(uring: $($scenario),*); played!(epoll: $($scenario),*); };
 }
 
+/// Plain datagrams promise nothing, but an answer is one.
+fn datagrams_are_answered_from_the_address_that_was_asked(world: World) {
+    let mut server = world::Host::new(&world, config(), "server");
+    server.app = App::echo();
+    let listener = server.engine.listen("udp://0.0.0.0:0").unwrap();
+    let real = server.engine.local_address(listener).unwrap();
+    let port = real.socket_addr().unwrap().port();
+    let clients = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|host| {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_nonblocking(true).unwrap();
+        client.connect((host, port)).unwrap();
+        client
+    });
+    for client in &clients {
+        client.send(b"who are you?").unwrap();
+    }
+    let mut room = [0; 64];
+    for client in &clients {
+        let answered = (0..300_000).any(|_| {
+            server.turn();
+            client.recv(&mut room).is_ok()
+        });
+        assert!(answered, "{:?}", client.peer_addr());
+    }
+}
+
+#[test]
+fn datagrams_are_answered_from_the_address_that_was_asked_on_both_drivers() {
+    for world in [World::uring(), World::epoll()] {
+        datagrams_are_answered_from_the_address_that_was_asked(world);
+    }
+}
+
 on_kernel_drivers![
     connecting_to_nobody_is_refused_at_once,
     nobody_for_a_while_does_not_end_a_connection,
     a_path_narrower_than_datagrams_may_be_carries_everything,
+    who_listens_on_all_addresses_answers_from_the_one_that_was_asked,
     a_buffer_that_the_system_caps_is_told_once,
 ];
 
@@ -105,6 +139,33 @@ fn a_path_narrower_than_datagrams_may_be_carries_everything(world: World) {
     pair.until("all of them", |pair| pair.server.app.got.len() == 8);
     for (seed, got) in (0..8).zip(&pair.server.app.got) {
         assert!(got.body == pattern(1 << 20, seed));
+    }
+    assert!(pair.client.app.closed.is_empty());
+}
+
+/// Clients' sockets are connected: what comes from another address than they wrote to never reaches them.
+fn who_listens_on_all_addresses_answers_from_the_one_that_was_asked(world: World) {
+    let mut pair = Pair::new(world);
+    pair.server.app = App::echo();
+    for (all, asked) in [
+        ("0.0.0.0", &["127.0.0.1", "127.0.0.2"][..]),
+        ("[::]", &["[::1]"][..]),
+    ] {
+        let address = pair.world.address("tcp").replace("127.0.0.1", all);
+        let listener = pair.server.engine.listen(&address).unwrap();
+        let real = pair.server.engine.local_address(listener).unwrap();
+        for host in asked {
+            let address = real.to_string().replace(all, host);
+            let (client, _) = pair.connect_to(&address);
+            let before = pair.client.app.got.len();
+            for seed in 0..3 {
+                let body = pattern(100_000, seed);
+                pair.until("room", |pair| pair.client.send(client, &body).is_ok());
+            }
+            pair.until("the answers", |pair| {
+                pair.client.app.got.len() == before + 3
+            });
+        }
     }
     assert!(pair.client.app.closed.is_empty());
 }

@@ -1,11 +1,11 @@
 //! A claim: room in a connection's batch, to be filled in place.
 
 use core::ops::{Deref, DerefMut};
-use std::net::SocketAddr;
 
 use ringway_proto::packet::{Delivery, Ways};
 
 use crate::counters::Cells;
+use crate::datagram::Way;
 use crate::hub::Hub;
 use crate::send::{Label, Room, count};
 use crate::{ConnectionId, SendError};
@@ -31,11 +31,11 @@ impl<'a> Claim<'a> {
     pub(crate) fn make(
         hub: &'a mut Hub,
         connection: ConnectionId,
-        peer: Option<SocketAddr>,
+        way: Option<Way>,
         len: usize,
         label: Label,
     ) -> Result<Self, SendError> {
-        let (room, cells) = hub.claim(connection, peer, len)?;
+        let (room, cells) = hub.claim(connection, way, len)?;
         Ok(Self {
             room,
             cells,

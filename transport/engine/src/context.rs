@@ -10,6 +10,7 @@ use ringway_proto::packet::{Delivery, Ways};
 use ringway_proto::{CloseCode, HEADER_BYTES, Header, Role, padded};
 
 use crate::connection::{Carrier, Phase};
+use crate::datagram::Way;
 use crate::hub::{Action, Hub};
 use crate::packet::Protocol;
 use crate::send::Label;
@@ -56,7 +57,8 @@ impl Context<'_> {
         Claim::make(self.hub, connection, None, len, Label::default())
     }
 
-    /// Like [`claim`](Self::claim), for a datagram to `peer` on an unconnected socket.
+    /// Like [`claim`](Self::claim), for a datagram to `peer` on an unconnected socket. Where that is bound to all addresses,
+    /// the route decides which one it leaves from.
     ///
     /// # Errors
     /// [`SendError`]; nothing was consumed.
@@ -66,10 +68,12 @@ impl Context<'_> {
         peer: SocketAddr,
         len: usize,
     ) -> Result<Claim<'_>, SendError> {
-        Claim::make(self.hub, socket, Some(peer), len, Label::default())
+        let way = Way { peer, source: None };
+        Claim::make(self.hub, socket, Some(way), len, Label::default())
     }
 
-    /// Claims room for an answer: same connection (for datagrams: to the sender), same kind, tag and word.
+    /// Claims room for an answer: same connection (for datagrams: to the sender, from the address that it wrote to), same
+    /// kind, tag and word.
     ///
     /// # Errors
     /// [`SendError`]; nothing was consumed.
@@ -87,7 +91,11 @@ impl Context<'_> {
             word: header.word,
             ..Label::default()
         };
-        Claim::make(self.hub, message.connection, message.peer, len, label)
+        let way = message.peer.map(|peer| Way {
+            peer,
+            source: message.local,
+        });
+        Claim::make(self.hub, message.connection, way, len, label)
     }
 
     /// Sends a copy of `body`.

@@ -1,7 +1,7 @@
 //! Datagrams of one socket: gathered into bursts of equal size for one peer, so that one call sends many.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringway_buf::Pools;
 use ringway_driver::Burst;
@@ -16,6 +16,13 @@ const BURST_COUNT_MAX: u32 = 64;
 const BURST_BYTES_MAX: usize = 65_507;
 /// Most bursts that wait in one turn; a turn's claims to many peers make one each.
 const TURN_BURSTS_MAX: usize = 1024;
+
+/// Where a datagram of an unconnected socket goes, and which of our addresses it leaves from, if not the route decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) peer: SocketAddr,
+    pub(crate) source: Option<IpAddr>,
+}
 
 /// Send side of one datagram socket.
 #[derive(Debug)]
@@ -49,16 +56,16 @@ impl Datagrams {
     #[inline(never)]
     pub(crate) fn room<'a>(
         &'a mut self,
-        peer: Option<SocketAddr>,
+        way: Option<Way>,
         len: usize,
         outbox: &'a mut Outbox,
         queue_bytes_max: usize,
         pools: &Pools,
     ) -> Result<Option<DatagramRoom<'a>>, SendError> {
-        let peer = if self.connected {
+        let way = if self.connected {
             None
         } else {
-            Some(peer.ok_or(SendError::NoPeer)?)
+            Some(way.ok_or(SendError::NoPeer)?)
         };
         datagram::check(len, self.bytes_max).map_err(|error| SendError::TooLong {
             bytes: error.len,
@@ -66,7 +73,7 @@ impl Datagrams {
         })?;
         let queued = outbox.queued_bytes;
         let fits = queued == 0 || queued.saturating_add(len) <= queue_bytes_max;
-        let offset = fits.then(|| self.append(peer, len, pools)).flatten();
+        let offset = fits.then(|| self.append(way, len, pools)).flatten();
         let Some(offset) = offset else {
             outbox.full = true;
             return Ok(None);
@@ -82,11 +89,8 @@ impl Datagrams {
     }
 
     /// Appends a datagram to the last burst or begins one; where it starts.
-    fn append(&mut self, peer: Option<SocketAddr>, len: usize, pools: &Pools) -> Option<usize> {
-        let last = self
-            .bursts
-            .back_mut()
-            .filter(|burst| burst.grows(peer, len));
+    fn append(&mut self, way: Option<Way>, len: usize, pools: &Pools) -> Option<usize> {
+        let last = self.bursts.back_mut().filter(|burst| burst.grows(way, len));
         if last.is_none() {
             if self.bursts.len() == TURN_BURSTS_MAX {
                 return None;
@@ -95,7 +99,7 @@ impl Datagrams {
             let cramped = self
                 .bursts
                 .back()
-                .filter(|burst| burst.is_cramped(peer, len));
+                .filter(|burst| burst.is_cramped(way, len));
             let wish = cramped.map_or(0, |burst| 2 * burst.lease.len());
             self.hint = self.hint.max(wish);
             let size = self.hint.clamp(len, BURST_BYTES_MAX.max(len)).max(1);
@@ -106,8 +110,8 @@ impl Datagrams {
                 lease,
                 segment_bytes,
                 count: 0,
-                peer,
-                source: None,
+                peer: way.map(|way| way.peer),
+                source: way.and_then(|way| way.source),
                 ecn: None,
             });
         }
@@ -190,19 +194,20 @@ impl Drop for DatagramRoom<'_> {
 /// Whether one more datagram fits a burst.
 trait Grow {
     /// Whether one more datagram keeps the burst's rules, whatever memory it has.
-    fn would_grow(&self, peer: Option<SocketAddr>, len: usize) -> bool;
+    fn would_grow(&self, way: Option<Way>, len: usize) -> bool;
 
-    fn grows(&self, peer: Option<SocketAddr>, len: usize) -> bool;
+    fn grows(&self, way: Option<Way>, len: usize) -> bool;
 
     /// Whether only the memory that was leased for the burst keeps one more datagram out.
-    fn is_cramped(&self, peer: Option<SocketAddr>, len: usize) -> bool;
+    fn is_cramped(&self, way: Option<Way>, len: usize) -> bool;
 }
 
 impl Grow for Burst {
     /// All datagrams of a burst but the last have one size; an empty datagram travels alone.
-    fn would_grow(&self, peer: Option<SocketAddr>, len: usize) -> bool {
+    fn would_grow(&self, way: Option<Way>, len: usize) -> bool {
         let segment = self.segment_bytes as usize;
-        self.peer == peer
+        self.peer == way.map(|way| way.peer)
+            && self.source == way.and_then(|way| way.source)
             && len > 0
             && len <= segment
             && self.lease.len() == segment * self.count as usize
@@ -210,12 +215,12 @@ impl Grow for Burst {
             && self.lease.len() + len <= BURST_BYTES_MAX
     }
 
-    fn grows(&self, peer: Option<SocketAddr>, len: usize) -> bool {
-        self.would_grow(peer, len) && self.lease.tailroom() >= len
+    fn grows(&self, way: Option<Way>, len: usize) -> bool {
+        self.would_grow(way, len) && self.lease.tailroom() >= len
     }
 
-    fn is_cramped(&self, peer: Option<SocketAddr>, len: usize) -> bool {
-        self.would_grow(peer, len) && self.lease.tailroom() < len
+    fn is_cramped(&self, way: Option<Way>, len: usize) -> bool {
+        self.would_grow(way, len) && self.lease.tailroom() < len
     }
 }
 

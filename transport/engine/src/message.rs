@@ -1,6 +1,6 @@
 //! A received message, borrowed from the buffer it arrived in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringway_buf::{RecvBuffer, Slice};
 use ringway_proto::Header;
@@ -16,6 +16,7 @@ pub struct Message<'a> {
     /// Where the body starts in the buffer's content.
     pub(crate) offset: usize,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<IpAddr>,
     pub(crate) ecn: u8,
 }
 
@@ -72,6 +73,13 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Which of our addresses this datagram was sent to, where its socket is bound to all of them. An answer by
+    /// [`claim_reply`](crate::Context::claim_reply) leaves from there.
+    #[must_use]
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// ECN bits of the datagram's IP header (3 = congestion experienced); 0 on streams.

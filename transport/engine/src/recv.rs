@@ -371,6 +371,7 @@ fn hand_up<H: Handler>(
         buffer,
         offset,
         peer: None,
+        local: None,
         ecn: 0,
     };
     handler.message(&mut Context { hub }, message);
@@ -405,6 +406,7 @@ pub(crate) fn deliver<H: Handler>(
         buffer,
         offset,
         peer: None,
+        local: None,
         ecn: 0,
     };
     if link.deliver(Received::new(&message)) == Inbox::Full {
@@ -590,6 +592,7 @@ fn datagrams<H: Handler>(
             buffer,
             offset: 0,
             peer,
+            local: meta.local,
             ecn,
         };
         handler.message(&mut Context { hub }, message);

@@ -5,8 +5,6 @@
 //! A claim is the spare room behind the batch, borrowed together with the whole engine: nobody else can write
 //! there meanwhile, only committing makes it part of the batch, and so there is nothing to take back.
 
-use std::net::SocketAddr;
-
 use ringway_buf::{Chain, Slice};
 use ringway_driver::{Burst, Driver};
 use ringway_proto::packet::{Delivery, Ways};
@@ -16,7 +14,7 @@ use ringway_proto::{
 
 use crate::connection::{Carrier, Connection, Outbox, Phase};
 use crate::counters::{Cells, Counter};
-use crate::datagram::DatagramRoom;
+use crate::datagram::{DatagramRoom, Way};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::packet_batch::Deliveries;
@@ -166,7 +164,7 @@ impl Hub {
     pub(crate) fn claim(
         &mut self,
         id: ConnectionId,
-        peer: Option<SocketAddr>,
+        way: Option<Way>,
         len: usize,
     ) -> Result<(Room<'_>, &mut Cells), SendError> {
         let queue_bytes_max = self.settings.limits.queue_bytes_max;
@@ -221,7 +219,7 @@ impl Hub {
                 }
             }
             Carrier::Datagram(datagrams) => {
-                let room = datagrams.room(peer, len, outbox, queue_bytes_max, &self.pools)?;
+                let room = datagrams.room(way, len, outbox, queue_bytes_max, &self.pools)?;
                 room.map(Room::Datagram)
             }
         };

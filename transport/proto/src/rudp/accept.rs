@@ -18,7 +18,7 @@ use ringway_buf::{Id, Instant};
 use super::endpoint::{ANSWER_BYTES_MAX, Answer, Rudp};
 use super::mac::sum;
 use super::number::{expand, narrow};
-use super::session::{Farewell, Phase};
+use super::session::{Farewell, Path, Phase};
 use super::transmit::long_header;
 use super::wire::{
     Accept, COOKIE_BYTES, Cookie, INIT_BYTES_MIN, Init, Long, PACKET_HEADER_BYTES, PacketHeader,
@@ -58,7 +58,7 @@ impl Rudp {
         };
         if init.version_min > VERSION || init.version_max < VERSION {
             let refusal = refuse(CloseCode::UnsupportedVersion);
-            return self.refuse(meta.peer, parameters.cid, &refusal, now);
+            return self.refuse(Path::back(meta), parameters.cid, &refusal, now);
         }
         if let Some(id) = self.by_peer.get(&(meta.peer, parameters.cid)).copied() {
             if let Some(session) = self.sessions.get_mut(id)
@@ -74,22 +74,23 @@ impl Rudp {
         let required = stream.features_required | parameters.features_required;
         if required & !features != 0 {
             let refusal = refuse(CloseCode::FeatureRequired);
-            return self.refuse(meta.peer, parameters.cid, &refusal, now);
+            return self.refuse(Path::back(meta), parameters.cid, &refusal, now);
         }
         if self.refuses_new {
             let refusal = refuse(CloseCode::ResourceExhausted);
-            return self.refuse(meta.peer, parameters.cid, &refusal, now);
+            return self.refuse(Path::back(meta), parameters.cid, &refusal, now);
         }
         let is_proven = init
             .cookie
             .is_some_and(|cookie| self.knows(&cookie, meta.peer, parameters.nonce, now));
         let asks_all = self.shared.waiting >= narrow(u64::from(self.shared.config.cookies_from));
         if asks_all && !is_proven {
-            return self.hand_cookie(meta.peer, parameters.cid, parameters.nonce, now);
+            return self.hand_cookie(Path::back(meta), parameters.cid, parameters.nonce, now);
         }
-        let Some(SessionId(id)) = self.begin(Role::Server, meta.peer, parameters.nonce, now) else {
+        let Some(SessionId(id)) = self.begin(Role::Server, Path::back(meta), parameters.nonce, now)
+        else {
             let refusal = refuse(CloseCode::ResourceExhausted);
-            return self.refuse(meta.peer, parameters.cid, &refusal, now);
+            return self.refuse(Path::back(meta), parameters.cid, &refusal, now);
         };
         let confirm = self.random();
         if let Some(session) = self.sessions.get_mut(id) {
@@ -119,7 +120,7 @@ impl Rudp {
             return;
         };
         let is_connecting = matches!(session.phase, Phase::Connecting { .. });
-        if meta.peer != session.peer || is_connecting != (kind != Long::Reset) {
+        if meta.peer != session.path.peer || is_connecting != (kind != Long::Reset) {
             self.shared.stats.dropped_in += 1;
             return;
         }
@@ -181,13 +182,13 @@ impl Rudp {
             let end = SessionEnd::Refused(code);
             session.end(&mut self.shared, end, Some(Farewell::Close(code)));
         }
-        self.by_peer.insert((session.peer, parameters.cid), id);
+        self.by_peer.insert((session.path.peer, parameters.cid), id);
     }
 
     /// Queues a packet without a session, if their rate allows it.
     fn answer(
         &mut self,
-        to: SocketAddr,
+        to: Path,
         now: Instant,
         write: impl FnOnce(&mut Writer<'_>) -> bool,
     ) -> bool {
@@ -208,23 +209,17 @@ impl Rudp {
         whole
     }
 
-    fn refuse(&mut self, to: SocketAddr, cid: u64, refusal: &Refuse, now: Instant) {
+    fn refuse(&mut self, to: Path, cid: u64, refusal: &Refuse, now: Instant) {
         self.answer(to, now, |writer| {
             long_header(Long::Refuse, cid).write(writer) && refusal.write(writer)
         });
     }
 
     /// A packet for a session that is not known: the peer should know, unless it is too short to be answered.
-    pub(super) fn reset(
-        &mut self,
-        to: SocketAddr,
-        header: &PacketHeader,
-        bytes: usize,
-        now: Instant,
-    ) {
+    pub(super) fn reset(&mut self, to: Path, header: &PacketHeader, bytes: usize, now: Instant) {
         const RESET_BYTES: usize = PACKET_HEADER_BYTES + 8;
         self.shared.stats.dropped_in += 1;
-        if bytes <= RESET_BYTES || self.refuses(to.ip()) {
+        if bytes <= RESET_BYTES || self.refuses(to.peer.ip()) {
             return;
         }
         let epoch = self.shared.epoch;
@@ -238,11 +233,11 @@ impl Rudp {
         self.shared.stats.resets += u64::from(queued);
     }
 
-    fn hand_cookie(&mut self, to: SocketAddr, cid: u64, nonce: u64, now: Instant) {
+    fn hand_cookie(&mut self, to: Path, cid: u64, nonce: u64, now: Instant) {
         let period = period_of(now);
         let mut cookie = [0; COOKIE_BYTES];
         let mut writer = Writer::new(&mut cookie);
-        let sum = self.cookie_sum(to, nonce, period);
+        let sum = self.cookie_sum(to.peer, nonce, period);
         let whole = writer.put(&period.to_le_bytes()) && writer.put(&sum.to_le_bytes());
         debug_assert!(whole, "a cookie has room for its two numbers");
         let body = Cookie { nonce, cookie };

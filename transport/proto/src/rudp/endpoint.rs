@@ -23,8 +23,8 @@ use super::config::{RudpConfig, RudpConfigError};
 use super::mac::Key;
 use super::number::{narrow, wide};
 use super::send::HELD_BYTES;
-use super::session::{Beginning, Migration, Phase, RudpStats, Session, Shared};
-use super::transmit::Outcome;
+use super::session::{Beginning, Migration, Path, Phase, RudpStats, Session, Shared};
+use super::transmit::{Outcome, commit};
 use super::wire::{Ack, First, Frame, Long, PacketHeader, Reader, is_intact};
 use crate::packet::{
     ConnectRefusal, Outgoing, PacketEndpoint, PacketEvent, PacketMeta, SendRefusal, SessionEnd,
@@ -66,7 +66,7 @@ pub struct Rudp {
 /// A packet that belongs to no session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
-    pub(super) to: SocketAddr,
+    pub(super) to: Path,
     pub(super) bytes: [u8; ANSWER_BYTES_MAX],
     pub(super) len: usize,
 }
@@ -134,7 +134,7 @@ impl Rudp {
     /// Where a session's peer is reached now: it may have moved, after it proved its new address.
     #[must_use]
     pub fn peer_address(&self, session: SessionId) -> Option<SocketAddr> {
-        Some(self.sessions.get(session.0)?.peer)
+        Some(self.sessions.get(session.0)?.path.peer)
     }
 
     /// Size in bytes of the longest packet that a session sends now.
@@ -166,14 +166,14 @@ impl Rudp {
     pub(super) fn begin(
         &mut self,
         role: Role,
-        peer: SocketAddr,
+        path: Path,
         nonce: u64,
         now: Instant,
     ) -> Option<SessionId> {
         let placeholder = Beginning {
             id: SessionId(Id::from_parts(0, 0)),
             role,
-            peer,
+            path,
             local_cid: 0,
             nonce,
             now,
@@ -220,7 +220,7 @@ impl Rudp {
 
     fn remove(&mut self, id: Id) {
         if let Some(session) = self.sessions.remove(id) {
-            let key = (session.peer, session.remote_cid);
+            let key = (session.path.peer, session.remote_cid);
             if self.by_peer.get(&key) == Some(&id) {
                 self.by_peer.remove(&key);
             }
@@ -255,13 +255,13 @@ impl Rudp {
         let found = self.find(header.cid);
         let Some((id, session)) = found.and_then(|id| Some((id, self.sessions.get_mut(id)?)))
         else {
-            return self.reset(meta.peer, header, packet.len(), now);
+            return self.reset(Path::back(meta), header, packet.len(), now);
         };
         match session.phase {
             Phase::Connecting { .. } => return,
             // The owner was told the end; who still sends is told as well.
-            Phase::Gone => return self.reset(meta.peer, header, packet.len(), now),
-            Phase::Waiting if meta.peer == session.peer => {
+            Phase::Gone => return self.reset(Path::back(meta), header, packet.len(), now),
+            Phase::Waiting if meta.peer == session.path.peer => {
                 if !proves(session.confirm, header, packet) {
                     self.shared.stats.dropped_in += 1;
                     return;
@@ -280,8 +280,8 @@ impl Rudp {
         let taken = session.on_packet(&mut self.shared, header, packet, at, is_marked, now);
         if !taken {
             self.shared.stats.dropped_in += 1;
-        } else if meta.peer != session.peer && session.received.largest() > newest {
-            self.moved(id, meta.peer, packet, token, now);
+        } else if meta.peer != session.path.peer && session.received.largest() > newest {
+            self.moved(id, Path::back(meta), packet, token, now);
         }
         self.touch(id);
     }
@@ -291,7 +291,7 @@ impl Rudp {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let (peer, epoch, cid) = (session.peer, session.remote.epoch, session.remote_cid);
+        let (peer, epoch, cid) = (session.path.peer, session.remote.epoch, session.remote_cid);
         session.confirm = None;
         session.open(&mut self.shared, now);
         // Whoever sits at the same address with another epoch is the same peer before its restart.
@@ -314,8 +314,8 @@ impl Rudp {
     }
 
     /// A packet of a session came from another address than before.
-    fn moved(&mut self, id: Id, from: SocketAddr, packet: &[u8], token: u64, now: Instant) {
-        if self.refuses(from.ip()) {
+    fn moved(&mut self, id: Id, from: Path, packet: &[u8], token: u64, now: Instant) {
+        if self.refuses(from.peer.ip()) {
             return;
         }
         let Some(session) = self.sessions.get_mut(id) else {
@@ -326,22 +326,20 @@ impl Rudp {
         }
         let is_answer = session
             .migration
-            .is_some_and(|it| it.address == from && answers(it.token, packet));
+            .is_some_and(|it| it.path == from && answers(it.token, packet));
         if is_answer {
-            let (old, cid) = (session.peer, session.remote_cid);
+            let (old, cid) = (session.path.peer, session.remote_cid);
             session.migrate(&mut self.shared, from);
             self.by_peer.remove(&(old, cid));
-            self.by_peer.insert((from, cid), id);
+            self.by_peer.insert((from.peer, cid), id);
             return;
         }
-        let asked = session
-            .migration
-            .filter(|migration| migration.address == from);
+        let asked = session.migration.filter(|migration| migration.path == from);
         let wait = Duration::from_nanos(session.rtt.smoothed_ns.saturating_mul(2));
         let due = asked.is_none_or(|migration| migration.due || now >= migration.sent_at + wait);
         let before = asked.map_or(0, |migration| migration.allowed_bytes);
         session.migration = Some(Migration {
-            address: from,
+            path: from,
             token: asked.map_or(token, |migration| migration.token),
             due,
             allowed_bytes: before.saturating_add(packet.len().saturating_mul(AMPLIFICATION_MAX)),
@@ -433,7 +431,7 @@ impl PacketEndpoint for Rudp {
         let nonce = self.random();
         let max = self.sessions.max();
         let session = self
-            .begin(Role::Client, peer, nonce, now)
+            .begin(Role::Client, Path { peer, local: None }, nonce, now)
             .ok_or(ConnectRefusal::TooMany { max })?;
         self.touch(session.0);
         Ok(session)
@@ -459,7 +457,7 @@ impl PacketEndpoint for Rudp {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         for id in self.sessions.ids() {
             if let Some(session) = self.sessions.get_mut(id)
-                && peer.is_none_or(|peer| peer == session.peer)
+                && peer.is_none_or(|peer| peer == session.path.peer)
             {
                 session.mtu.on_too_long(bytes_max, now);
             }
@@ -470,7 +468,7 @@ impl PacketEndpoint for Rudp {
         for id in self.sessions.ids() {
             if let Some(session) = self.sessions.get_mut(id)
                 && matches!(session.phase, Phase::Connecting { .. })
-                && peer.is_none_or(|peer| peer == session.peer)
+                && peer.is_none_or(|peer| peer == session.path.peer)
             {
                 session.end(&mut self.shared, SessionEnd::Unreachable, None);
                 self.touch(id);
@@ -522,7 +520,7 @@ impl PacketEndpoint for Rudp {
 
     fn poll_transmit(&mut self, sink: &mut dyn TransmitSink, now: Instant) -> bool {
         while let Some(answer) = self.answers.pop_front() {
-            let lent = sink.lend(answer.to, answer.len, 1);
+            let lent = sink.lend(answer.to.peer, answer.len, 1);
             let (Some(out), Some(bytes)) = (
                 lent.and_then(|out| out.get_mut(..answer.len)),
                 answer.bytes.get(..answer.len),
@@ -531,7 +529,7 @@ impl PacketEndpoint for Rudp {
                 return false;
             };
             out.copy_from_slice(bytes);
-            sink.commit(answer.len, answer.len);
+            commit(sink, answer.to, answer.len, answer.len);
             self.shared.stats.packets_out += 1;
             self.shared.stats.bytes_out += wide(answer.len);
         }

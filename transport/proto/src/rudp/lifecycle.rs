@@ -7,14 +7,13 @@
     )
 )]
 
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use ringway_buf::Instant;
 
 use super::mtu::{BASE_BYTES, Mtu};
 use super::rtt::Rtt;
-use super::session::{Farewell, Half, Phase, Session, Shared};
+use super::session::{Farewell, Half, Path, Phase, Session, Shared};
 use super::wire::length;
 use crate::packet::{SendRefusal, SessionEnd};
 use crate::stream::Timeout;
@@ -84,8 +83,8 @@ impl Session {
     }
 
     /// The peer moved to another address, which is proven now.
-    pub(crate) fn migrate(&mut self, shared: &mut Shared, address: SocketAddr) {
-        self.peer = address;
+    pub(crate) fn migrate(&mut self, shared: &mut Shared, path: Path) {
+        self.path = path;
         self.migration = None;
         let mut missing = core::mem::take(&mut shared.carried);
         self.sent.give_up(&mut missing);

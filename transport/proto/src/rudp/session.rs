@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use ringway_buf::{Instant, Pools};
@@ -36,7 +36,7 @@ use super::rtt::Rtt;
 use super::send::Outbound;
 use super::sent::{Carried, Sent};
 use super::wire::{Ack, COOKIE_BYTES, Frame, PacketHeader, Parameters, Reader, body_of};
-use crate::packet::{Body, Fault, PacketEvent, SessionEnd, SessionId};
+use crate::packet::{Body, Fault, PacketEvent, PacketMeta, SessionEnd, SessionId};
 use crate::stream::{Bucket, Peer, Role, interval_ns_of_rate};
 use crate::wire::{CloseCode, Header, VERSION_MAX};
 
@@ -153,10 +153,27 @@ impl Wishes {
     }
 }
 
+/// Where packets go, and which of our addresses they leave from; `None`: the socket has one, or the route decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+}
+
+impl Path {
+    /// The way back to the sender of a packet.
+    pub(crate) const fn back(meta: &PacketMeta) -> Self {
+        Self {
+            peer: meta.peer,
+            local: meta.local,
+        }
+    }
+}
+
 /// A new address of the peer that is being tried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Migration {
-    pub(crate) address: SocketAddr,
+    pub(crate) path: Path,
     pub(crate) token: u64,
     /// A challenge is to be sent.
     pub(crate) due: bool,
@@ -179,7 +196,7 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) role: Role,
     pub(crate) phase: Phase,
-    pub(crate) peer: SocketAddr,
+    pub(crate) path: Path,
     pub(crate) local_cid: u64,
     pub(crate) remote_cid: u64,
     /// The client's number in the handshake.
@@ -239,7 +256,7 @@ pub(crate) struct Session {
 pub(crate) struct Beginning {
     pub(crate) id: SessionId,
     pub(crate) role: Role,
-    pub(crate) peer: SocketAddr,
+    pub(crate) path: Path,
     pub(crate) local_cid: u64,
     pub(crate) nonce: u64,
     pub(crate) now: Instant,
@@ -250,7 +267,7 @@ impl Session {
         let Beginning {
             id,
             role,
-            peer,
+            path,
             local_cid,
             nonce,
             now,
@@ -276,7 +293,7 @@ impl Session {
             id,
             role,
             phase,
-            peer,
+            path,
             local_cid,
             remote_cid: 0,
             nonce,
@@ -355,7 +372,7 @@ impl Session {
             shared.waiting = shared.waiting.saturating_sub(1);
             shared.events.push_back(PacketEvent::Accepted {
                 session: self.id,
-                address: self.peer,
+                address: self.path.peer,
             });
         }
         shared.events.push_back(PacketEvent::Opened {

@@ -16,12 +16,12 @@ use ringway_buf::Instant;
 use super::mtu::BASE_BYTES;
 use super::number::{low, narrow, wide};
 use super::sent::{Carried, Leaving};
-use super::session::{Farewell, Phase, Session, Shared};
+use super::session::{Farewell, Path, Phase, Session, Shared};
 use super::wire::{
     Accept, Ack, First, Frame, INIT_BYTES_MIN, Init, Long, PACKET_HEADER_BYTES, PacketHeader,
     Parameters, VERSION, Writer, length, seal,
 };
-use crate::packet::TransmitSink;
+use crate::packet::{Marks, TransmitSink};
 use crate::wire::CloseCode;
 
 /// Most datagrams of one burst: the kernel's limit for segmentation.
@@ -145,7 +145,7 @@ impl Session {
         let allowed = self.allowed_bytes(now).max(segment);
         let most = (BURST_BYTES_MAX / segment).min(BURST_COUNT_MAX);
         let count = want.min(allowed).div_ceil(segment).clamp(1, most);
-        let Some(out) = sink.lend(self.peer, segment, count) else {
+        let Some(out) = sink.lend(self.path.peer, segment, count) else {
             return Outcome::Blocked;
         };
         let mut at = 0;
@@ -174,7 +174,7 @@ impl Session {
         if at == 0 {
             return Outcome::Idle;
         }
-        sink.commit(at, size);
+        commit(sink, self.path, at, size);
         if more || self.has_data() {
             Outcome::More
         } else {
@@ -332,7 +332,7 @@ impl Session {
             return Outcome::Idle;
         }
         let size = if is_init { INIT_BYTES_MIN } else { 128 };
-        let Some(out) = sink.lend(self.peer, size, 1) else {
+        let Some(out) = sink.lend(self.path.peer, size, 1) else {
             return Outcome::Blocked;
         };
         let Some(out) = out.get_mut(..size) else {
@@ -368,7 +368,7 @@ impl Session {
         debug_assert!(whole, "a handshake packet has room for its fields");
         let len = writer.len();
         finish(shared, out, len);
-        sink.commit(len, len);
+        commit(sink, self.path, len, len);
         Outcome::Idle
     }
 
@@ -406,7 +406,7 @@ impl Session {
             return Outcome::Idle;
         };
         let size = PACKET_HEADER_BYTES + Ack::BYTES_MAX + Frame::CONTROL_BYTES_MAX;
-        let Some(out) = sink.lend(self.peer, size, 1) else {
+        let Some(out) = sink.lend(self.path.peer, size, 1) else {
             return Outcome::Blocked;
         };
         self.farewell = None;
@@ -425,7 +425,7 @@ impl Session {
         let len = writer.len();
         if whole {
             finish(shared, out, len);
-            sink.commit(len, len);
+            commit(sink, self.path, len, len);
         }
         Outcome::Idle
     }
@@ -447,7 +447,7 @@ impl Session {
             }
             return true;
         }
-        let Some(out) = sink.lend(migration.address, size, 1) else {
+        let Some(out) = sink.lend(migration.path.peer, size, 1) else {
             return false;
         };
         let mark = self.sent.log_len();
@@ -467,7 +467,7 @@ impl Session {
             };
             self.sent.record(&leaving, mark, now);
             finish(shared, out, len);
-            sink.commit(len, len);
+            commit(sink, migration.path, len, len);
         }
         if let Some(migration) = &mut self.migration {
             migration.due = false;
@@ -487,7 +487,7 @@ impl Session {
             return true;
         };
         let bytes = length(size);
-        let Some(out) = sink.lend(self.peer, bytes, 1) else {
+        let Some(out) = sink.lend(self.path.peer, bytes, 1) else {
             return false;
         };
         let Some(out) = out.get_mut(..bytes) else {
@@ -512,7 +512,7 @@ impl Session {
             self.sent.record(&leaving, mark, now);
             self.mtu.on_probe_sent(size);
             finish(shared, out, bytes);
-            sink.commit(bytes, bytes);
+            commit(sink, self.path, bytes, bytes);
         }
         true
     }
@@ -530,6 +530,17 @@ pub(crate) const fn long_header(kind: Long, cid: u64) -> PacketHeader {
         cid,
         number: 0,
     }
+}
+
+/// Hands down what was lent, to leave from the address of ours that the peer speaks to.
+pub(super) fn commit(sink: &mut dyn TransmitSink, path: Path, bytes: usize, segment_bytes: usize) {
+    if path.local.is_some() {
+        sink.mark(Marks {
+            source: path.local,
+            ecn: None,
+        });
+    }
+    sink.commit(bytes, segment_bytes);
 }
 
 /// Seals the packet in the first `len` bytes and counts it.
