@@ -9,7 +9,7 @@
  *   what you passed is still yours. rw_last_error gives the text, with cause and fix.
  * - Thread. An engine belongs to the thread that created it; from another one every function answers RW_E_THREAD,
  *   except rw_wake. Engines do not know of each other: use one per thread. In a forked child they answer RW_E_FORK.
- * - Progress. Nothing happens but inside rw_poll, rw_call_sync and rw_channel_ready. There are no callbacks, and no
+ * - Progress. Nothing happens but inside rw_poll, rw_call_sync, rw_channel_ready and rw_event_arm. There are no callbacks, and no
  *   function enters your code.
  * - Ids. Engines, connections, leases, calls and so on are numbers with a generation, never pointers and never 0. One
  *   that is over, was made up, or belongs to another engine answers RW_E_STALE, whatever was made in its place.
@@ -249,6 +249,21 @@ int32_t rw_message_bytes_max(rw_engine engine, rw_connection connection, uint64_
  * Blocks: `timeout_ns` < 0 until there is one, 0 not at all, else at most so long. How it waits is the engine's
  * `idle`. RW_AGAIN with a count of 0: none before the timeout. */
 int32_t rw_poll(rw_engine engine, rw_event *events, uint32_t cap, uint32_t *count, int64_t timeout_ns);
+/* One descriptor for an event loop of your own (epoll, libuv, ...): it is readable when the engine has work. It is the
+ * engine's, is closed by rw_engine_destroy, and must only be watched for reading, level-triggered. Allocates. The order:
+ *
+ *     do {
+ *         while (rw_poll(engine, events, n, &count, 0) == RW_OK)
+ *             ... handle the events, send, call, ...
+ *     } while (rw_event_arm(engine) == RW_AGAIN);
+ *     ... sleep in your loop until `fd` or something else of yours is ready, and begin anew.
+ *
+ * RW_E_SYSTEM: no descriptors are left. */
+int32_t rw_event_fd(rw_engine engine, int32_t *fd);
+/* Makes the descriptor tell of everything that comes from here on: the last function of this engine before you sleep, as
+ * what others queue or set leaves and counts with the next rw_poll only. Does not block; some system calls. RW_AGAIN:
+ * something came already or waits; don't sleep, but rw_poll and arm again. RW_E_STATE: before rw_event_fd. */
+int32_t rw_event_arm(rw_engine engine);
 /* Makes the engine's rw_poll return with RW_EV_WOKEN. From any thread, at any time, and without blocking; what was
  * written before it is seen by who gets the event. Not from signal handlers. */
 int32_t rw_wake(rw_engine engine);

@@ -176,6 +176,30 @@ impl Core {
         desk.sweep(work > 0);
     }
 
+    /// Gets ready for a sleep in a loop of others; false if something waits already.
+    pub(crate) fn arm(&mut self) -> Result<bool, Fail> {
+        let desk = self.desk.borrow();
+        // Who has not looked at all owed calls does not sleep: `rw_poll` looks on.
+        if !desk.events.is_empty() || desk.is_sweeping() {
+            return Ok(false);
+        }
+        drop(desk);
+        let (engine, front) = self.parts();
+        front.resume(&mut engine.context());
+        let armed = engine.arm(front).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Fail::new(Rw::E_STATE, "ask for the descriptor by rw_event_fd first")
+            }
+            _ => Fail::new(Rw::E_SYSTEM, error.to_string()),
+        })?;
+        self.gather();
+        let mut desk = self.desk.borrow_mut();
+        self.lent.gather(&mut desk.events);
+        // Whatever happened, owed calls may be over by it.
+        desk.sweep(!armed);
+        Ok(armed && desk.events.is_empty() && !desk.is_sweeping())
+    }
+
     /// When a wait of so many nanoseconds ends; never, if it is negative.
     pub(crate) fn until(&mut self, timeout_ns: i64) -> Option<Instant> {
         let timeout = u64::try_from(timeout_ns).ok().map(Duration::from_nanos);

@@ -2,6 +2,7 @@
 
 use core::ffi::c_char;
 use core::time::Duration;
+use std::os::fd::AsRawFd;
 
 use ringway::{CloseCode, Context};
 use ringway_buf::Id;
@@ -289,6 +290,24 @@ fn poll(core: &mut Core, timeout_ns: i64) {
     }
     let until = core.until(timeout_ns);
     while core.turn_until(until) && core.desk.borrow().events.is_empty() {}
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rw_event_fd(engine: u64, fd: *mut i32) -> i32 {
+    let act = |core: &mut Core| {
+        let fd = core.engine().event_fd();
+        let fd = fd.map_err(|error| Fail::new(Rw::E_SYSTEM, error.to_string()))?;
+        Ok(fd.as_raw_fd())
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { gives(engine, fd, "`fd` is NULL", act) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rw_event_arm(engine: u64) -> i32 {
+    does(engine, |core| {
+        Ok(if core.arm()? { Rw::OK } else { Rw::AGAIN })
+    })
 }
 
 #[unsafe(no_mangle)]

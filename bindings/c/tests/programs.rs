@@ -69,6 +69,23 @@ fn echo_runs_over_every_transport() {
     }
 }
 
+#[test]
+fn a_foreign_loop_turns_an_engine() {
+    let program = compiled("examples/epoll_loop.c", Language::C);
+    for address in ["tcp://127.0.0.1:0", "rudp://127.0.0.1:0"] {
+        let said = run(&program, &[address]);
+        assert!(said.contains("20 answers"), "{said}");
+    }
+}
+
+#[test]
+fn the_descriptor_tells_of_everything_that_comes() {
+    let program = compiled("tests/c/event_fd.c", Language::C);
+    for driver in ["epoll", "auto"] {
+        run(&program, &[driver]);
+    }
+}
+
 /// Compiles and runs a program that needs nothing else.
 fn holds(source: &str, language: Language) {
     run(&compiled(source, language), &[]);

@@ -1,6 +1,6 @@
 //! What the engine asks of a driver.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -372,6 +372,25 @@ pub trait Driver {
     ///
     /// With [`Park::Until`] it may sleep, but only when nothing was found first.
     fn poll<S: Sink>(&mut self, park: Park, sink: &mut S) -> u32;
+
+    /// A descriptor that becomes readable when [`poll`](Self::poll) would find something, for loops of others; `None`
+    /// where there is no kernel. The first call makes it, and it lives as long as the driver. It tells of what comes
+    /// after a [`rest`](Self::rest) that allowed to sleep.
+    ///
+    /// # Errors
+    /// What the system says: no descriptors are left.
+    fn event_fd(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        Ok(None)
+    }
+
+    /// The descriptor forgets what it told. Before the last [`poll`](Self::poll) ahead of a sleep, whose [`Park`] has a
+    /// deadline that is past: it arms everything, and does not sleep.
+    fn hush(&mut self) {}
+
+    /// After that poll: how long the owner may wait for the descriptor, if at all.
+    fn rest(&mut self) -> Park {
+        Park::No
+    }
 
     /// Closes everything, waits up to `limit` for operations in flight, and frees what they held.
     ///

@@ -1,11 +1,13 @@
 //! The engine: one per thread, turned by its owner.
 
 use core::time::Duration;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway_buf::{Budget, Instant, Pools, mpsc};
+use ringway_driver::socket::beacon::Beacon;
 use ringway_driver::{Address, Capabilities, Close, CloseCause, Driver, Incoming, ListenOptions};
 use ringway_proto::Role;
 
@@ -21,7 +23,7 @@ use crate::listener::Source;
 use crate::packet::{EndpointId, Protocol};
 use crate::remote::Shared;
 use crate::sockets::Owner;
-use crate::turn::{Inlets, pass, sleep};
+use crate::turn::{Inlets, arm, pass, sleep};
 use crate::{
     CloseReason, Config, ConnectionId, Context, Handler, ListenerId, OpenError, StartError, Stats,
 };
@@ -62,6 +64,8 @@ pub struct Engine {
     driver: AnyDriver,
     fallback: Option<StartError>,
     resting: Resting,
+    /// For loops of others; made when one asks.
+    beacon: Option<Beacon>,
 }
 
 impl Engine {
@@ -130,6 +134,7 @@ impl Engine {
             driver,
             fallback,
             resting,
+            beacon: None,
         }
     }
 
@@ -311,6 +316,44 @@ impl Engine {
         with_driver!(&mut self.driver, driver => {
             sleep(hub, inlets, &mut **driver, handler, until)
         })
+    }
+
+    /// One descriptor for the event loop of somebody else (epoll, libuv, …), which turns this engine beside its own
+    /// work. It becomes readable when a [`turn`](Self::turn) would find something or a timer is due, if
+    /// [`arm`](Self::arm) came before; it is the engine's, and must not be read from. The first call makes it.
+    ///
+    /// # Errors
+    /// No descriptors are left, or the engine is simulated.
+    pub fn event_fd(&mut self) -> io::Result<BorrowedFd<'_>> {
+        if self.beacon.is_none() {
+            let fd = with_driver!(&mut self.driver, driver => driver.event_fd())?;
+            let fd = fd.ok_or(io::ErrorKind::Unsupported)?;
+            self.beacon = Some(Beacon::new(fd)?);
+        }
+        let beacon = self.beacon.as_ref().map(Beacon::fd);
+        beacon.ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes the descriptor tell of what comes from here on. Takes one more look, so the handler may be called. False:
+    /// something happened already, or waits; turn again and arm again before sleeping.
+    ///
+    /// A turn, and anything that is sent or set, ends it: arm again before the next sleep.
+    ///
+    /// # Errors
+    /// [`event_fd`](Self::event_fd) was not called before, or the system refuses the timer.
+    pub fn arm<H: Handler>(&mut self, handler: &mut H) -> io::Result<bool> {
+        let beacon = self.beacon.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let (hub, inlets) = (&mut self.hub, &mut self.inlets);
+        let park = with_driver!(&mut self.driver, driver => {
+            arm(hub, inlets, &mut **driver, handler)
+        });
+        match park {
+            ringway_driver::Park::No => Ok(false),
+            ringway_driver::Park::Until(at) => {
+                beacon.set(at)?;
+                Ok(true)
+            }
+        }
     }
 
     /// Runs until [`Context::stop`], [`Handle::stop`], or the end of a drain.

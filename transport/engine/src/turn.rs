@@ -97,6 +97,40 @@ pub(crate) fn sleep<D: Driver, H: Handler>(
     pass(hub, inlets, driver, handler, park)
 }
 
+/// Times that a driver is polled before its owner is told that it can't sleep yet.
+const ARMS_MAX: u32 = 4;
+
+/// Gets ready for a sleep in a loop of others, as [`sleep`] does, without sleeping. How long that may last: `Park::No`
+/// if something waits already.
+pub(crate) fn arm<D: Driver, H: Handler>(
+    hub: &mut Hub,
+    inlets: &mut Inlets,
+    driver: &mut D,
+    handler: &mut H,
+) -> Park {
+    if hub.unpublished > 0 {
+        hub.unpublished = 0;
+        hub.publish(driver.stats());
+    }
+    for _ in 0..ARMS_MAX {
+        driver.hush();
+        // What came before is found here; what comes from here on is told.
+        let past = Park::Until(Some(driver.now()));
+        if pass(hub, inlets, driver, handler, past) > 0 {
+            return Park::No;
+        }
+        let Park::Until(limit) = driver.rest() else {
+            continue;
+        };
+        // Whoever rings from here on wakes the driver; who rang before makes `park` fail.
+        if hub.has_work() || !hub.shared.bell.park() {
+            return Park::No;
+        }
+        return hub.park(limit);
+    }
+    Park::No
+}
+
 /// Does what the turn's events asked for, until nothing is left to do.
 fn settle<D: Driver, H: Handler>(hub: &mut Hub, driver: &mut D, handler: &mut H) {
     if !hub.has_work() {

@@ -28,7 +28,7 @@ mod sys;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ use crate::{
     Incoming, ListenOptions, OpenError, Park, Scratch, SharedPools, Sink, SocketId, SocketOptions,
     StartError,
 };
+
+/// The longest wait of a loop of others while memory is lacking.
+const STARVED_PARK: Duration = Duration::from_millis(1);
 
 /// Settings of an [`Epoll`] driver.
 #[derive(Clone, Copy, Debug)]
@@ -284,6 +287,21 @@ impl Driver for Epoll {
     #[inline]
     fn poll<S: Sink>(&mut self, park: Park, sink: &mut S) -> u32 {
         self.turn(park, sink)
+    }
+
+    fn event_fd(&mut self) -> std::io::Result<Option<BorrowedFd<'_>>> {
+        Ok(Some(self.poller.fd()))
+    }
+
+    fn rest(&mut self) -> Park {
+        let lists = &self.lists;
+        let due = !(lists.ready.is_empty() && lists.flush.is_empty());
+        if due || self.woken || !(lists.opened.is_empty() && lists.doomed.is_empty()) {
+            return Park::No;
+        }
+        // Memory may be freed by another thread, which tells nobody.
+        let lacks = !lists.starved.is_empty();
+        Park::Until(lacks.then(|| Instant::monotonic() + STARVED_PARK))
     }
 
     fn shutdown(&mut self, _limit: Duration) -> bool {

@@ -84,6 +84,12 @@ impl Poller {
         })
     }
 
+    /// The epoll instance itself, which can be watched by another one.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the instance is closed with `self`, which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.poll.as_raw_fd()) }
+    }
+
     pub(super) fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.bell))
     }

@@ -32,6 +32,7 @@ mod sys;
 mod wake;
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ use self::bufring::Slots;
 use self::hot::Hot;
 use self::ops::Flight;
 use self::socket::Socket;
-use self::wake::Wakeup;
+use self::wake::{Beacon, Wakeup};
 use crate::socket::datagram::{RecvBatch, SendBatch};
 use crate::socket::{open, udp};
 use crate::{
@@ -118,6 +119,8 @@ pub struct Uring<R: Ring = KernelRing> {
     batch: RecvBatch,
     sender: SendBatch,
     wakeup: Wakeup,
+    /// Tells loops of others; made when one asks.
+    beacon: Option<Beacon>,
     /// When the alarm in flight goes off.
     alarm: Option<Instant>,
     pools: SharedPools,
@@ -226,6 +229,25 @@ impl<R: Ring> Driver for Uring<R> {
 
     fn poll<S: Sink>(&mut self, park: Park, sink: &mut S) -> u32 {
         self.turn(park, sink)
+    }
+
+    fn event_fd(&mut self) -> std::io::Result<Option<BorrowedFd<'_>>> {
+        if self.beacon.is_none() {
+            let beacon = Beacon::new()?;
+            self.flight.ring.tell(beacon.raw_fd())?;
+            self.beacon = Some(beacon);
+        }
+        Ok(self.beacon.as_ref().map(Beacon::fd))
+    }
+
+    fn hush(&mut self) {
+        if let Some(beacon) = &self.beacon {
+            beacon.hush();
+        }
+    }
+
+    fn rest(&mut self) -> Park {
+        self.rests()
     }
 
     fn shutdown(&mut self, limit: Duration) -> bool {

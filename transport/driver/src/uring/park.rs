@@ -185,6 +185,15 @@ impl<R: Ring> Uring<R> {
         !self.outbox.is_empty() || (!self.noted.is_empty() && !self.short)
     }
 
+    /// After a poll that would have slept but for its deadline: whether everything is armed and nothing waits.
+    pub(super) fn rests(&mut self) -> Park {
+        let waits = self.flight.pending() || self.flight.ring.attention();
+        if waits || self.wakeup.rung || self.restless() {
+            return Park::No;
+        }
+        Park::Until(self.cap(None))
+    }
+
     fn cap(&self, deadline: Option<Instant>) -> Option<Instant> {
         if !self.short && self.lean.is_empty() {
             return deadline;

@@ -9,7 +9,7 @@
 //! bytes. The direct reads of armed sockets in `recv.rs` stand on that.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use io_uring::{EnterFlags, IoUring, cqueue};
 use ringway_buf::Instant;
@@ -69,6 +69,15 @@ pub trait Ring {
     /// # Errors
     /// What is not a normal end: `EINTR`, `EAGAIN`, `EBUSY` and `ETIME` are.
     fn enter(&mut self, park: Park, stats: &mut DriverStats) -> io::Result<()>;
+
+    /// Writes to an eventfd whenever a completion or deferred work comes.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn tell(&mut self, eventfd: RawFd) -> io::Result<()> {
+        let _ = eventfd;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes the next completion.
     fn next(&mut self) -> Option<Completion>;
@@ -255,6 +264,10 @@ impl Ring for KernelRing {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn tell(&mut self, eventfd: RawFd) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(eventfd)
     }
 
     #[inline]

@@ -246,6 +246,7 @@ impl<R: Ring> Uring<R> {
             batch: RecvBatch::new(),
             sender: SendBatch::new(udp_gso),
             wakeup,
+            beacon: None,
             alarm: None,
             pools,
             capabilities,

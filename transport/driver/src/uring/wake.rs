@@ -5,7 +5,7 @@
 //! quarter of the sender's cost and needs Linux 6.13; the engine's elided wakes matter far more.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -25,6 +25,31 @@ impl Wake for Bell {
     fn wake_by_ref(self: &Arc<Self>) {
         // Fails only when the counter is full, and then the poll was raised long ago.
         let _full = self.fd.write(1);
+    }
+}
+
+/// An eventfd that the ring writes to, for loops of others.
+#[derive(Debug)]
+pub(super) struct Beacon(EventFd);
+
+impl Beacon {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        Ok(Self(EventFd::from_flags(flags)?))
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+
+    /// Takes what was written.
+    pub(super) fn hush(&self) {
+        // Fails when nothing was written, which is what is wanted.
+        let _empty = self.0.read();
     }
 }
 
