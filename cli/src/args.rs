@@ -244,10 +244,13 @@ non-blocking sockets beside `spin`, blocking ones beside `adaptive` and `park`, 
 Over `rudp` and `quic` there are two raw sides, plain datagrams and TCP, and a ratio to each.
 A ratio is the median over the rounds of ringway to raw A; the band is the 95 % interval of raw A' to
 raw A, which is what the machine's noise alone would show. A goal is missed only outside that band.
+`recovery` runs in the simulator, in virtual time, with neither noise nor a raw side; of the options it knows
+--transport, --size, --ops and --json.
 
 Examples:
   ringway bench rtt
   ringway bench rate --transport unix --driver epoll --outstanding 16
+  ringway bench recovery --transport rudp
   ringway bench connections --connections 1000 --held 10000 --json";
 
 /// Arguments of `ringway bench`.

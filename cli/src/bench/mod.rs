@@ -18,6 +18,7 @@ mod pair;
 pub(crate) mod peer;
 pub(crate) mod plan;
 mod raw;
+mod recovery;
 mod report;
 pub(crate) mod rounds;
 pub(crate) mod stats;
@@ -32,13 +33,16 @@ use crate::failure::Failure;
 use crate::machine::Cores;
 use crate::output;
 use json::Line;
-use plan::{Plan, Policy, ROUNDS_MIN};
+use plan::{Plan, Policy, ROUNDS_MIN, Workload};
 
 /// How long nothing may arrive, or a block may take, before a run is given up.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 /// Runs one measurement and prints it.
 pub(crate) fn run(arguments: &args::Bench) -> Result<(), Failure> {
+    if arguments.workload == Workload::Recovery {
+        return recovery::run(arguments);
+    }
     let plan = Plan::new(arguments)?;
     if plan.rounds < ROUNDS_MIN && !plan.is_idle() && arguments.json {
         output::note(format!("ringway: {}", report::few_rounds(plan.rounds)));

@@ -53,6 +53,8 @@ named! {
         CallConnections = "call-connections",
         /// RPCs at a fixed rate: p99 beside slow calls to that without slow calls
         CallTail = "call-tail",
+        /// What loss costs over rudp or quic, in the simulator's virtual time: lost tail, calls, bulk, two flows
+        Recovery = "recovery",
     }
 }
 

@@ -84,6 +84,8 @@ fn headline(line: &Line) -> String {
             format!("{} connections, one call each", line.connections)
         }
         Workload::Idle => format!("{} idle connections", line.connections),
+        // It has a report of its own.
+        Workload::Recovery => String::new(),
     };
     let mtu = line
         .mtu
