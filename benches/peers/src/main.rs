@@ -22,8 +22,11 @@ use peers::echo_capnp;
 /// What can go wrong goes to standard error and ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const USAGE: &str =
-    "usage: ringway-peers [--rounds N] [--block-ms N] [--only PART-OF-A-NAME] [--out FOLDER]";
+const USAGE: &str = "usage: ringway-peers [--rounds N] [--block-ms N] [--only PART-OF-A-NAME] [--workload NAME] [--payload BYTES] \
+     [--out FOLDER]";
+
+/// What QUIC's datagrams carry at most unless told otherwise: the default of both libraries.
+const PAYLOAD_BYTES: u16 = 1_452;
 
 /// What a run measures.
 #[derive(Clone, Debug)]
@@ -32,16 +35,20 @@ struct Plan {
     block_ms: u64,
     /// Only contestants with this in their name.
     only: Option<String>,
+    /// Only this workload.
+    workload: Option<String>,
+    /// Longest payload of a datagram of QUIC, in bytes.
+    payload: u16,
     /// Where the table and the plots go.
     out: PathBuf,
 }
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [command, name, core, parent] = &arguments[..]
+    if let [command, name, core, parent, payload] = &arguments[..]
         && command == "serve"
     {
-        return server::run(name, core.parse()?, parent.parse()?);
+        return server::run(name, core.parse()?, parent.parse()?, payload.parse()?);
     }
     let plan = plan(&arguments)?;
     let results = rounds::run(&plan)?;
@@ -53,6 +60,8 @@ fn plan(arguments: &[String]) -> Outcome<Plan> {
         rounds: 31,
         block_ms: 40,
         only: None,
+        workload: None,
+        payload: PAYLOAD_BYTES,
         out: [env!("CARGO_MANIFEST_DIR"), "..", "..", "docs", "benchmarks"]
             .iter()
             .collect(),
@@ -62,6 +71,8 @@ fn plan(arguments: &[String]) -> Outcome<Plan> {
             [name, value] if name == "--rounds" => plan.rounds = value.parse::<usize>()?.max(1),
             [name, value] if name == "--block-ms" => plan.block_ms = value.parse::<u64>()?.max(1),
             [name, value] if name == "--only" => plan.only = Some(value.clone()),
+            [name, value] if name == "--workload" => plan.workload = Some(value.clone()),
+            [name, value] if name == "--payload" => plan.payload = value.parse()?,
             [name, value] if name == "--out" => plan.out = value.into(),
             _ => return Err(USAGE.into()),
         }

@@ -68,7 +68,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Vec<Series>> {
     for round in 0..plan.rounds {
         for turn in 0..count {
             let at = (round + turn) % count;
-            for (row, workload) in Workload::ALL.into_iter().enumerate() {
+            for (row, workload) in plan.workloads() {
                 let block = pairs[at].block(workload)?;
                 series[row * count + at].blocks.push(block);
             }
@@ -76,14 +76,23 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Vec<Series>> {
         eprint!("\rround {} of {}", round + 1, plan.rounds);
     }
     eprintln!();
+    series.retain(|series| !series.blocks.is_empty());
     Ok(series)
+}
+
+impl Plan {
+    /// What is measured, with its row.
+    fn workloads(&self) -> impl Iterator<Item = (usize, Workload)> + '_ {
+        let all = Workload::ALL.into_iter().enumerate();
+        all.filter(|(_, it)| self.workload.as_ref().is_none_or(|name| name == it.name()))
+    }
 }
 
 impl Pair {
     fn start(contestant: Contestant, core: usize, plan: &Plan) -> Outcome<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", contestant.name, &core.to_string()])
-            .arg(std::process::id().to_string())
+            .args([std::process::id().to_string(), plan.payload.to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
         let mut address = String::new();
@@ -97,9 +106,10 @@ impl Pair {
             Library::Ringway => Box::new(peers::ringway::Inline::connect(address, setting)?),
             Library::RingwayChannel => Box::new(peers::ringway::Blocking::connect(address)?),
             Library::RingwayQuic => {
-                Box::new(peers::ringway::Inline::connect_quic(address, setting)?)
+                let client = peers::ringway::Inline::connect_quic(address, setting, plan.payload)?;
+                Box::new(client)
             }
-            Library::Quinn => peers::quinn::connect(address, setting)?,
+            Library::Quinn => peers::quinn::connect(address, setting, plan.payload)?,
             Library::Tonic => peers::tonic::connect(address, setting)?,
             Library::Tarpc => peers::tarpc::connect(address, setting)?,
             Library::Capnp => peers::capnp::connect(address, setting)?,
@@ -110,7 +120,7 @@ impl Pair {
             client,
             ops: [0; 3],
         };
-        for (row, workload) in Workload::ALL.into_iter().enumerate() {
+        for (row, workload) in plan.workloads() {
             pair.ops[row] = pair.calibrated(workload, plan.block_ms)?;
         }
         sys::stop(pair.server.0.id(), true)?;

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
-use quinn::{Incoming, ServerConfig};
+use quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, MtuDiscoveryConfig, RecvStream,
+    SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,8 +34,11 @@ fn thread(setting: Setting) -> Outcome<Runtime> {
     }
 }
 
-fn transport(setting: Setting) -> Arc<TransportConfig> {
+fn transport(setting: Setting, payload: u16) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(payload);
+    config.mtu_discovery_config(Some(discovery));
     if setting == Setting::Best {
         let window = VarInt::from_u32(WINDOW_BYTES);
         config.receive_window(window).stream_receive_window(window);
@@ -42,14 +47,26 @@ fn transport(setting: Setting) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-pub(crate) fn serve(setting: Setting) -> Outcome<()> {
+fn endpoint(server: Option<ServerConfig>, payload: u16) -> Outcome<Endpoint> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(payload)?;
+    let socket = std::net::UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok(Endpoint::new(
+        config,
+        server,
+        socket,
+        Arc::new(TokioRuntime),
+    )?)
+}
+
+pub(crate) fn serve(setting: Setting, payload: u16) -> Outcome<()> {
     let made = Certificate::new()?;
     let chain = vec![CertificateDer::from_pem_slice(made.certificate.as_bytes())?];
     let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes())?;
     let mut config = ServerConfig::with_single_cert(chain, key)?;
-    config.transport_config(transport(setting));
+    config.transport_config(transport(setting, payload));
     thread(setting)?.block_on(async {
-        let endpoint = Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let endpoint = endpoint(Some(config), payload)?;
         say(made.beside(endpoint.local_addr()?));
         while let Some(incoming) = endpoint.accept().await {
             tokio::spawn(connection(incoming));
@@ -90,15 +107,15 @@ impl Call for Quinn {
     }
 }
 
-pub(crate) fn connect(address: &str, setting: Setting) -> Outcome<Box<dyn Client>> {
+pub(crate) fn connect(address: &str, setting: Setting, payload: u16) -> Outcome<Box<dyn Client>> {
     let (address, certificate) = parted(address)?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate.as_bytes())?)?;
     let mut config = ClientConfig::with_root_certificates(Arc::new(roots))?;
-    config.transport_config(transport(setting));
+    config.transport_config(transport(setting, payload));
     let runtime = thread(setting)?;
     let client = runtime.block_on(async {
-        let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut endpoint = endpoint(None, payload)?;
         endpoint.set_default_client_config(config);
         let connection = endpoint.connect(address.parse()?, "127.0.0.1")?.await?;
         Outcome::Ok(Quinn {

@@ -60,13 +60,20 @@ pub(crate) fn serve(setting: Setting) -> Outcome<()> {
     Ok(())
 }
 
-pub(crate) fn serve_quic(setting: Setting) -> Outcome<()> {
+fn quic(tls: TlsConfig, payload: u16) -> QuicConfig {
+    QuicConfig {
+        payload_bytes_max: payload,
+        ..QuicConfig::new(tls)
+    }
+}
+
+pub(crate) fn serve_quic(setting: Setting, payload: u16) -> Outcome<()> {
     let made = Certificate::new()?;
     let identity = Identity::from_pem(made.certificate.as_bytes(), made.key.as_bytes())?;
     let tls = TlsConfig::builder().identity(identity).build()?;
     let mut server = Server::builder()
         .service(|| Echo)
-        .engine(move || config(setting).quic(QuicConfig::new(tls.clone())))
+        .engine(move || config(setting).quic(quic(tls.clone(), payload)))
         .bind(&["quic://127.0.0.1:0"])?;
     say(made.beside(&server.addresses()[0]));
     server.run();
@@ -85,11 +92,11 @@ impl Inline {
         Self::with(config(setting), address)
     }
 
-    pub(crate) fn connect_quic(address: &str, setting: Setting) -> Outcome<Self> {
+    pub(crate) fn connect_quic(address: &str, setting: Setting, payload: u16) -> Outcome<Self> {
         let (address, certificate) = parted(address)?;
         let roots = Roots::from_pem(certificate.as_bytes())?;
         let tls = TlsConfig::builder().roots(roots).build()?;
-        Self::with(config(setting).quic(QuicConfig::new(tls)), address)
+        Self::with(config(setting).quic(quic(tls, payload)), address)
     }
 
     fn with(config: Config, address: &str) -> Outcome<Self> {

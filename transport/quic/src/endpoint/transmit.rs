@@ -13,10 +13,15 @@ use super::QuicEndpoint;
 const RESPONSES_MAX: usize = 64;
 /// Transmissions of one call.
 const BURSTS_MAX: usize = 32;
+/// Bytes after which a call gives way to the driver: one full transmission. While the kernel carries it and the peer decrypts
+/// it, the next one is encrypted; all of a window at once left the peer idle before, and this end afterwards. 1 MiB requests
+/// on two cores of loopback, MB/s by the size of a transmission: 765 all at once, 970 with 16 KB, 1,100 with 23, 1,190 with
+/// 32, 1,150 with 45, 1,070 with 64.
+const CALL_BYTES_MAX: usize = 24 * 1024;
 /// Datagrams of one transmission: what the kernel splits at most.
 const SEGMENTS_MAX: usize = 64;
-/// Bytes of one transmission: what the kernel takes at most.
-const BURST_BYTES_MAX: usize = 65_000;
+/// Bytes of one transmission; a single datagram may be longer.
+const BURST_BYTES_MAX: usize = 32_000;
 
 /// Answers that belong to no session: Retry, refusals, version negotiation, resets.
 #[derive(Debug, Default)]
@@ -116,11 +121,16 @@ impl QuicEndpoint {
             }
             self.responses.0.pop_front();
         }
+        let mut bytes = 0_usize;
         for _ in 0..BURSTS_MAX {
+            if bytes >= CALL_BYTES_MAX {
+                break;
+            }
             let Some(&id) = self.dirty.front() else {
                 return false;
             };
             if self.fill_scratch(id) {
+                bytes = bytes.saturating_add(self.scratch.len());
                 if !self.give_held(sink) {
                     return false;
                 }
