@@ -9,6 +9,7 @@
  *   what you passed is still yours. rw_last_error gives the text, with cause and fix.
  * - Thread. An engine belongs to the thread that created it; from another one every function answers RW_E_THREAD,
  *   except rw_wake. Engines do not know of each other: use one per thread. In a forked child they answer RW_E_FORK.
+ *   Engines of rw_threads_start have a thread of their own, and take their functions from any other thread.
  * - Progress. Nothing happens but inside rw_poll, rw_call_sync, rw_channel_ready and rw_event_arm. There are no callbacks, and no
  *   function enters your code.
  * - Ids. Engines, connections, leases, calls and so on are numbers with a generation, never pointers and never 0. One
@@ -448,6 +449,47 @@ int32_t rw_reply_send_lease(rw_engine engine, rw_request request, rw_lease lease
 int32_t rw_reply_end(rw_engine engine, rw_request request);
 /* Ends a request with a code other than RW_CODE_OK and a text for people. What its stream has not sent is dropped. */
 int32_t rw_reply_error(rw_engine engine, rw_request request, uint32_t code, const char *message, size_t len);
+
+/* ------------------------------------------------------- threads of the library */
+
+/* Engines that run on threads of the library's own. All functions of such an engine may be called from any thread, and
+ * mean the same: its thread does them, and the caller waits meanwhile, some microseconds if cores are free. Not so rw_poll,
+ * rw_claim, rw_event_fd and rw_event_arm (RW_E_STATE), nor rw_engine_destroy (RW_E_THREAD). rw_call_sync and
+ * rw_channel_ready hold up nobody but their caller, so many threads can call over one engine. An engine of your own on
+ * each thread of yours costs no such hop. */
+typedef uint64_t rw_threads;
+
+typedef struct rw_threads_config {
+    uint32_t struct_size;
+    uint32_t count; /* engines, each on a thread; default 1, at most 256 */
+    const uint32_t *cores; /* to pin the threads to, in turns; NULL: the system chooses */
+    uint32_t cores_count;
+    uint32_t events_max; /* events that may wait for rw_threads_next; default 65,536 */
+    const rw_engine_config *engine; /* how each engine is set up; NULL: the defaults */
+} rw_threads_config;
+#define RW_THREADS_CONFIG_INIT {sizeof(rw_threads_config), 0, NULL, 0, 0, NULL}
+
+/* An event, and whose it is. */
+typedef struct rw_thread_event {
+    rw_engine engine;
+    rw_event event;
+} rw_thread_event;
+
+/* Starts engines, each on a thread of its own, and writes as many to `engines`, which has room for `cap`. The config is
+ * read during the call only. RW_E_SYSTEM: a thread, a pin or a driver is refused; RW_E_LIMIT: too many engines or groups.
+ * Nothing runs on an error. Any thread. */
+int32_t rw_threads_start(const rw_threads_config *config, rw_engine *engines, uint32_t cap, rw_threads *threads);
+/* Takes up to `cap` (at least 1) events of all engines, those of one engine in order. Any number of threads may do so at
+ * once; each event goes to one. While `events_max` wait, the engines don't turn (they go on doing your functions), which
+ * holds peers back; one turn's events may come on top. Blocks as rw_poll does; RW_AGAIN with a count of 0: none came in
+ * time, or the group is being stopped. What rw_request_info told stays until RW_EV_CANCELLED was taken. */
+int32_t rw_threads_next(rw_threads threads, rw_thread_event *events, uint32_t cap, uint32_t *count, int64_t timeout_ns);
+/* Listens for calls, as rw_serve, on the first engine, and gives the connections to all engines in turns: add the same
+ * services to each of them before. RW_E_REFUSED: an address that is neither tcp:// nor unix://. Any thread. */
+int32_t rw_threads_serve(rw_threads threads, const char *address, size_t len, rw_listener *listener);
+/* Ends the threads and destroys their engines, as rw_engine_destroy does: who waits in a function of one gets RW_E_STALE,
+ * events that were not taken are lost. Blocks until the threads have ended. Any thread. */
+int32_t rw_threads_stop(rw_threads threads);
 
 /* -------------------------------------------------------- metadata and figures */
 

@@ -2,6 +2,7 @@
 
 use core::ffi::{c_char, c_void};
 use core::time::Duration;
+use std::sync::Arc;
 
 use ringway::Instant;
 use ringway::rpc::{CallOptions, Code, Kind as Shape, Metadata, Method, Status, Target};
@@ -12,10 +13,11 @@ use crate::entry::{does, gives_for_text};
 use crate::event::{Event, kind};
 use crate::front::EVENTS_MAX;
 use crate::guard::{Fail, Rw, guard};
+use crate::host::Waiter;
 use crate::ids::Kind;
 use crate::messages::share;
 use crate::pointers::{Out, bytes, sized};
-use crate::registry::enter;
+use crate::registry::{enter, gone, host_of};
 
 /// `rw_call_options` of the header. New fields go to the end.
 #[derive(Clone, Copy, Debug)]
@@ -143,12 +145,79 @@ extern "C" fn rw_channel_close(engine: u64, channel: u64) -> i32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn rw_channel_ready(engine: u64, channel: u64, timeout_ns: i64) -> i32 {
-    does(engine, |core| {
-        let target = target(core, channel)?;
-        let until = core.until(timeout_ns);
-        let ready = wait_until_ready(core, target, until)?;
-        Ok(if ready { Rw::OK } else { Rw::AGAIN })
+    guard(|| {
+        if host_of(engine)?.is_some() {
+            let timeout = u64::try_from(timeout_ns).ok().map(Duration::from_nanos);
+            let until = timeout.map(|timeout| std::time::Instant::now() + timeout);
+            let ready = ready_elsewhere(engine, channel, until)?;
+            return Ok(if ready { Rw::OK } else { Rw::AGAIN });
+        }
+        enter(engine, |core| {
+            let target = target(core, channel)?;
+            let until = core.until(timeout_ns);
+            let ready = wait_until_ready(core, target, until)?;
+            Ok(if ready { Rw::OK } else { Rw::AGAIN })
+        })
     })
+}
+
+/// Waits until calls can go to a server, while the engine's own thread turns it; false when the time is up before.
+fn ready_elsewhere(
+    engine: u64,
+    channel: u64,
+    until: Option<std::time::Instant>,
+) -> Result<bool, Fail> {
+    loop {
+        let waiter = Arc::new(Waiter::default());
+        let ready = enter(engine, |core| {
+            let target = target(core, channel)?;
+            let clients = core.front.node.clients();
+            if clients.is_ready(target) {
+                return Ok(true);
+            }
+            if let Some(trouble) = clients.trouble(target) {
+                return Err(trouble.into());
+            }
+            let who = Arc::downgrade(&waiter);
+            core.waiting.servers.push((target, who));
+            Ok(false)
+        })?;
+        if ready {
+            return Ok(true);
+        }
+        match waiter.wait(until) {
+            Some(Some(_)) => {}
+            Some(None) => return Err(gone()),
+            None => return Ok(false),
+        }
+    }
+}
+
+/// Makes a call and waits for its end, while the engine's own thread turns it.
+fn call_elsewhere(engine: u64, mut wanted: Wanted<'_>) -> Result<Event, Fail> {
+    let now = std::time::Instant::now;
+    let until = wanted.options.timeout.map(|timeout| now() + timeout);
+    if !ready_elsewhere(engine, wanted.channel, until)? {
+        return Err(no_connection());
+    }
+    wanted.options.timeout = until.map(|until| until.saturating_duration_since(now()));
+    let waiter = Arc::new(Waiter::default());
+    enter(engine, |core| {
+        let call = start(core, &wanted)?;
+        let who = Arc::clone(&waiter);
+        core.waiting.calls.insert(call, who);
+        Ok(())
+    })?;
+    match waiter.wait(None) {
+        Some(Some(Some(event))) => Ok(event),
+        _ => Err(gone()),
+    }
+}
+
+#[cold]
+fn no_connection() -> Fail {
+    let text = "there was no connection before the call's timeout";
+    Fail::new(Rw::E_UNAVAILABLE, text)
 }
 
 /// Turns until calls can go to a server; false when the time is up before.
@@ -350,7 +419,11 @@ unsafe extern "C" fn rw_call_sync(
         if wanted.flags & STREAM != 0 {
             return Err(Fail::invalid("RW_CALL_STREAM needs rw_call"));
         }
-        out.set(enter(engine, |core| call_sync(core, wanted))?);
+        let ended = match host_of(engine)? {
+            Some(_) => call_elsewhere(engine, wanted)?,
+            None => enter(engine, |core| call_sync(core, wanted))?,
+        };
+        out.set(ended);
         Ok(Rw::OK)
     })
 }
@@ -361,8 +434,7 @@ fn call_sync(core: &mut Core, mut wanted: Wanted<'_>) -> Result<Event, Fail> {
     let timeout = wanted.options.timeout;
     let until = timeout.map(|timeout| core.engine().now() + timeout);
     if !wait_until_ready(core, target, until)? {
-        let text = "there was no connection before the call's timeout";
-        return Err(Fail::new(Rw::E_UNAVAILABLE, text));
+        return Err(no_connection());
     }
     // What is left of it.
     wanted.options.timeout = until.map(|until| until.saturating_since(core.engine().now()));

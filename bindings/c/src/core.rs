@@ -14,6 +14,7 @@ use crate::config::EngineConfig;
 use crate::event::{Event, kind};
 use crate::front::{Desk, Front, Held};
 use crate::guard::{Fail, Rw};
+use crate::host::Waiting;
 use crate::ids::{Kind, Salt};
 use crate::known::Known;
 use crate::lent::Lent;
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     /// Services that are not served yet.
     pub(crate) services: Vec<Foreign>,
     pub(crate) methods: u32,
+    /// Other threads that wait in functions of this engine, if it has a thread of its own.
+    pub(crate) waiting: Waiting,
     /// Memory of foreign code that is being sent.
     pub(crate) lent: Lent,
     /// Calls are served or made: no service can be added any more.
@@ -81,6 +84,7 @@ impl Core {
             channels: Table::new(CHANNELS_MAX),
             services: Vec::new(),
             methods: 0,
+            waiting: Waiting::default(),
             lent: Lent::new(),
             settled: false,
         })

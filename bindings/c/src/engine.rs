@@ -38,7 +38,7 @@ extern "C" fn rw_engine_destroy(engine: u64) -> i32 {
 }
 
 /// Opens a listener and remembers it; `plain`: for messages.
-fn listen(core: &mut Core, address: &str, plain: bool) -> Result<u64, Fail> {
+pub(crate) fn listen(core: &mut Core, address: &str, plain: bool) -> Result<u64, Fail> {
     let (engine, front) = core.parts();
     let full = || Fail::new(Rw::E_LIMIT, "4,096 listeners were opened within a minute");
     if !front.has_room_for_listener(engine.now()) {
@@ -57,7 +57,7 @@ fn listen(core: &mut Core, address: &str, plain: bool) -> Result<u64, Fail> {
     Ok(core.salt.mix(Kind::Listener, id.to_bits()))
 }
 
-fn listener(core: &mut Core, id: u64) -> Result<&mut Listening, Fail> {
+pub(crate) fn listener(core: &mut Core, id: u64) -> Result<&mut Listening, Fail> {
     let id = Id::from_bits(core.salt.mix(Kind::Listener, id));
     let listening = core.front.listener(id);
     listening.ok_or_else(|| Fail::stale("listener"))
@@ -260,6 +260,7 @@ unsafe extern "C" fn rw_poll(
         }
         let cap = cap.min(EVENTS_MAX);
         let filled = enter(engine, |core| {
+            owned_by_caller(core)?;
             poll(core, timeout_ns);
             let mut desk = core.desk.borrow_mut();
             let mut filled = 0;
@@ -292,9 +293,19 @@ fn poll(core: &mut Core, timeout_ns: i64) {
     while core.turn_until(until) && core.desk.borrow().events.is_empty() {}
 }
 
+/// Refuses an engine that the library's own thread turns.
+pub(crate) fn owned_by_caller(core: &Core) -> Result<(), Fail> {
+    if core.desk.borrow().graves.is_none() {
+        return Ok(());
+    }
+    let text = "this engine has a thread of its own: no claims, no polls; see rw_threads_next";
+    Err(Fail::new(Rw::E_STATE, text))
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_event_fd(engine: u64, fd: *mut i32) -> i32 {
     let act = |core: &mut Core| {
+        owned_by_caller(core)?;
         let fd = core.engine().event_fd();
         let fd = fd.map_err(|error| Fail::new(Rw::E_SYSTEM, error.to_string()))?;
         Ok(fd.as_raw_fd())
@@ -306,6 +317,7 @@ unsafe extern "C" fn rw_event_fd(engine: u64, fd: *mut i32) -> i32 {
 #[unsafe(no_mangle)]
 extern "C" fn rw_event_arm(engine: u64) -> i32 {
     does(engine, |core| {
+        owned_by_caller(core)?;
         Ok(if core.arm()? { Rw::OK } else { Rw::AGAIN })
     })
 }

@@ -21,6 +21,9 @@ pub(crate) struct Event {
     pub(crate) word: u64,
 }
 
+// SAFETY: its pointer is for the foreign code that gets it; nobody follows it here.
+unsafe impl Send for Event {}
+
 impl Event {
     pub(crate) const fn new(kind: u32, id: u64) -> Self {
         Self {

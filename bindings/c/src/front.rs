@@ -73,6 +73,9 @@ pub(crate) struct Desk {
     pub(crate) events: VecDeque<Event>,
     pub(crate) leases: Table<Held>,
     pub(crate) owed: Table<Owed>,
+    /// Metadata of requests that were cancelled, one for each event: other threads may still read it. Kept only for an
+    /// engine with a thread of its own.
+    pub(crate) graves: Option<VecDeque<Box<[u8]>>>,
     /// Timers of foreign code.
     pub(crate) timers: Known<TimerId>,
     /// Where the look for calls that are over goes on.
@@ -97,6 +100,7 @@ impl Desk {
             events: VecDeque::new(),
             leases: Table::new(TABLE_MAX),
             owed: Table::new(TABLE_MAX),
+            graves: None,
             timers: Known::new(Kind::Timer, salt, TABLE_MAX),
             sweep_at: 0,
             sweep_left: 0,
@@ -185,6 +189,9 @@ impl Desk {
                 let mut event = Event::new(kind::CANCELLED, id);
                 event.user = owed.user;
                 self.events.push_back(event);
+                if let Some(graves) = &mut self.graves {
+                    graves.push_back(owed.metadata);
+                }
             }
         }
     }

@@ -116,7 +116,8 @@ impl From<Status> for Fail {
     #[cold]
     fn from(status: Status) -> Self {
         let code = match status.code {
-            Code::Unavailable => Rw::E_UNAVAILABLE,
+            // It was past before the call began.
+            Code::Unavailable | Code::DeadlineExceeded => Rw::E_UNAVAILABLE,
             Code::ResourceExhausted => Rw::E_FULL,
             Code::Cancelled => Rw::E_STALE,
             _ => Rw::E_REFUSED,

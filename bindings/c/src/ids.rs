@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     Request = 0x94D0_49BB_1331_11EB,
     Timer = 0xBF58_476D_1CE4_E5B9,
     Detached = 0xD6E8_FEB8_6659_FD93,
+    Threads = 0xA076_1D64_78BD_642F,
 }
 
 /// One engine's word.

@@ -5,9 +5,11 @@ use core::mem::offset_of;
 use crate::calls::Options;
 use crate::config::EngineConfig;
 use crate::event::Event;
+use crate::host::ThreadEvent;
 use crate::info::Stats;
 use crate::messages::Buf;
 use crate::serve::{MethodSpec, RequestInfo};
+use crate::threads::ThreadsConfig;
 
 /// Fields stand one behind the other, without padding whose bytes would be unspecified.
 macro_rules! layout {
@@ -39,5 +41,8 @@ layout!(MethodSpec, 32: name 0 *const core::ffi::c_char, name_len 8 usize, kind 
     idempotent 25 u8, reserved 26 [u8; 6]);
 layout!(RequestInfo, 32: metadata 0 Pointer, metadata_len 8 usize, timeout_ns 16 i64, priority 24 u8, attempt 25 u8,
     idempotent 26 u8, reserved 27 [u8; 5]);
+layout!(ThreadsConfig, 32: struct_size 0 u32, count 4 u32, cores 8 *const u32, cores_count 16 u32, events_max 20 u32,
+    engine 24 *const EngineConfig);
+layout!(ThreadEvent, 72: engine 0 u64, event 8 Event);
 layout!(Stats, 80: struct_size 0 u32, reserved 4 u32, turns 8 u64, messages_in 16 u64, messages_out 24 u64,
     connections 32 u64, budget_used 40 u64, copies 48 u64, leases 56 u64, calls 64 u64, requests 72 u64);

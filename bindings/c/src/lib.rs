@@ -8,6 +8,7 @@
 //! * `guard.rs`, `entry.rs`: every function runs inside `guard`, so that no panic crosses, and statuses stay apart
 //!   from values.
 //! * `messages.rs`, `calls.rs`, `serve.rs`, `engine.rs`, `info.rs`: the exported functions.
+//! * `host.rs`, `threads.rs`: engines on threads of the library's own.
 //!
 //! Nothing calls back into foreign code, so no function is ever entered twice for one engine.
 
@@ -20,6 +21,7 @@ mod entry;
 mod event;
 mod front;
 mod guard;
+mod host;
 mod ids;
 mod info;
 mod known;
@@ -29,3 +31,5 @@ mod messages;
 mod pointers;
 mod registry;
 mod serve;
+mod sys;
+mod threads;

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use ringway::{Claim, Context, Slice};
 
 use crate::core::Core;
+use crate::engine::owned_by_caller;
 use crate::entry::{does, gives};
 use crate::front::Held;
 use crate::guard::{Fail, Rw, guard};
@@ -34,6 +35,7 @@ fn claim(core: &mut Core, connection: u64, len: usize) -> Result<&mut Claim<'sta
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_claim(engine: u64, connection: u64, len: usize, buf: *mut Buf) -> i32 {
     let act = |core: &mut Core| {
+        owned_by_caller(core)?;
         let data = claim(core, connection, len)?.as_mut_ptr().cast();
         let lease = 0;
         Ok(Buf { data, len, lease })

@@ -7,12 +7,13 @@
 use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use ringway::Handle;
 
 use crate::core::Core;
 use crate::guard::{Fail, Rw};
+use crate::host::{Host, hop};
 
 /// Engines of one process.
 const ENGINES_MAX: usize = 256;
@@ -29,6 +30,8 @@ struct Slot {
     woken: AtomicBool,
     /// For other threads.
     handle: Mutex<Option<Handle>>,
+    /// Its thread, if the library made it.
+    host: Mutex<Option<Arc<Host>>>,
 }
 
 static SLOTS: [Slot; ENGINES_MAX] = [const {
@@ -42,6 +45,7 @@ static SLOTS: [Slot; ENGINES_MAX] = [const {
         core: AtomicPtr::new(null_mut()),
         woken: AtomicBool::new(false),
         handle: Mutex::new(None),
+        host: Mutex::new(None),
     }
 }; ENGINES_MAX];
 
@@ -134,7 +138,7 @@ fn find(engine: u64) -> Result<&'static Slot, Fail> {
 }
 
 #[cold]
-fn gone() -> Fail {
+pub(crate) fn gone() -> Fail {
     Fail::new(Rw::E_STALE, "there is no such engine, or it was destroyed")
 }
 
@@ -154,11 +158,34 @@ fn of_this_process(engine: u64) -> Result<&'static Slot, Fail> {
 fn own(engine: u64) -> Result<&'static Slot, Fail> {
     let slot = of_this_process(engine)?;
     if slot.thread.load(Ordering::Relaxed) != thread() {
-        let text =
-            "the engine belongs to the thread that made it; only rw_wake may be called from others";
-        return Err(Fail::new(Rw::E_THREAD, text));
+        return Err(not_yours());
     }
     Ok(slot)
+}
+
+#[cold]
+fn not_yours() -> Fail {
+    let text =
+        "the engine belongs to the thread that made it; only rw_wake may be called from others";
+    Fail::new(Rw::E_THREAD, text)
+}
+
+/// The engine's thread, if the library made it and this is another one.
+pub(crate) fn host_of(engine: u64) -> Result<Option<Arc<Host>>, Fail> {
+    let slot = of_this_process(engine)?;
+    if slot.thread.load(Ordering::Relaxed) == thread() {
+        return Ok(None);
+    }
+    let host = slot.host.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(host.clone())
+}
+
+/// From now on other threads may use an engine of this one: its functions are done here.
+pub(crate) fn open_to_others(engine: u64, host: &Arc<Host>) -> Result<(), Fail> {
+    let slot = own(engine)?;
+    let mut place = slot.host.lock().unwrap_or_else(PoisonError::into_inner);
+    *place = Some(Arc::clone(host));
+    Ok(())
 }
 
 /// Does something with an engine of this thread, unless a claim is open.
@@ -179,7 +206,11 @@ pub(crate) fn enter_claimed<T>(
     engine: u64,
     act: impl FnOnce(&mut Core) -> Result<T, Fail>,
 ) -> Result<T, Fail> {
-    let slot = own(engine)?;
+    let slot = of_this_process(engine)?;
+    if slot.thread.load(Ordering::Relaxed) != thread() {
+        let host = host_of(engine)?.ok_or_else(not_yours)?;
+        return hop(&host, || enter_claimed(engine, act));
+    }
     if slot.poisoned.load(Ordering::Relaxed) {
         let text = "an earlier call panicked in this engine; destroy it";
         return Err(Fail::new(Rw::E_PANIC, text));
@@ -204,6 +235,12 @@ pub(crate) fn remove(engine: u64) -> Result<(), Fail> {
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     drop(handle);
+    let host = slot
+        .host
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    drop(host);
     let core = slot.core.swap(null_mut(), Ordering::Relaxed);
     let free = Freed(Some(slot));
     // SAFETY: it came from `Box::into_raw` in `add`; the number is gone, so nobody enters any more.

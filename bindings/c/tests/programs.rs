@@ -86,6 +86,11 @@ fn the_descriptor_tells_of_everything_that_comes() {
     }
 }
 
+#[test]
+fn any_thread_uses_engines_that_have_their_own() {
+    holds("tests/c/threads.c", Language::C);
+}
+
 /// Compiles and runs a program that needs nothing else.
 fn holds(source: &str, language: Language) {
     run(&compiled(source, language), &[]);

@@ -78,6 +78,18 @@ int main(void)
     AT(rw_stats, calls, 64);
     AT(rw_stats, requests, 72);
 
+    HOLDS(sizeof(rw_threads_config) == 32);
+    AT(rw_threads_config, struct_size, 0);
+    AT(rw_threads_config, count, 4);
+    AT(rw_threads_config, cores, 8);
+    AT(rw_threads_config, cores_count, 16);
+    AT(rw_threads_config, events_max, 20);
+    AT(rw_threads_config, engine, 24);
+
+    HOLDS(sizeof(rw_thread_event) == 72);
+    AT(rw_thread_event, engine, 0);
+    AT(rw_thread_event, event, 8);
+
     HOLDS(rw_abi_version() == (RW_ABI_MAJOR << 16 | RW_ABI_MINOR));
     HOLDS(strcmp(rw_version(), "0.1.0") == 0);
 #define NAMED(status) HOLDS(strcmp(rw_status_name(status), #status) == 0)
