@@ -458,6 +458,8 @@ fn storm(world: World, mode: Mode) {
         config_with(|stream| stream.message_bytes_max = 2 << 20)
             .limits(limits)
             .pool_mode(mode)
+            // Some ends wait for a peer that is paused: they are aborted in the midst of the storm.
+            .linger_timeout(Duration::from_millis(50))
     };
     let mut pair = Pair::with(world, settings(), settings());
     pair.server.app.retain = true;

@@ -40,6 +40,8 @@ struct Scene {
 
 impl Scene {
     fn new(world: &World, server: Config) -> Self {
+        // A bad peer that stays is not waited for: its end is what these tests look at.
+        let server = server.linger_timeout(Duration::from_millis(50));
         let mut server = Host::new(world, server, "server");
         let mut honest = Host::new(world, config(), "honest");
         server.app = App::echo();
@@ -310,8 +312,8 @@ fn a_reset_is_reported_once(world: World) {
 
 fn a_trickled_large_message_is_cut(world: World) {
     let server = config_with(|stream| {
-        stream.keepalive_interval = Some(Duration::from_secs(1));
-        stream.keepalive_timeout = Duration::from_secs(1);
+        stream.keepalive_interval = Some(Duration::from_millis(200));
+        stream.keepalive_timeout = Duration::from_millis(200);
     });
     let mut scene = Scene::new(&world, server);
     let mut stream = scene.raw();

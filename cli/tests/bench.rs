@@ -155,7 +155,7 @@ fn bandwidth_everywhere() {
 fn connections_everywhere() {
     everywhere(
         "connections",
-        &["--connections", "20", "--held", "30"],
+        &["--connections", "20", "--held", "30", "--ops", "100"],
         |line| {
             compared(line, "p50");
             compared(line, "rate");
