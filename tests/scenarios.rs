@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use ringway::{CloseCode, Limits, OpenError, SendError, kind};
+use ringway::{CloseCode, Counter, Limits, OpenError, SendError, kind};
 use world::{App, Pair, World, config, config_with, pattern};
 
 on_every_driver![
@@ -22,6 +22,7 @@ on_every_driver![
     a_drained_engine_ends_its_run,
     a_panicking_handler_costs_only_its_connection,
     connecting_to_nobody_fails_with_the_reason,
+    a_connection_closed_before_it_began_is_never_made,
     an_aborted_claim_leaves_no_trace,
     a_shorter_commit_sends_only_that_much,
     one_slice_goes_to_many_without_copies,
@@ -52,6 +53,7 @@ over_quic![
     a_held_connection_outlives_the_peers_drain,
     a_drained_engine_ends_its_run,
     a_panicking_handler_costs_only_its_connection,
+    a_connection_closed_before_it_began_is_never_made,
     an_aborted_claim_leaves_no_trace,
     a_shorter_commit_sends_only_that_much,
     one_slice_goes_to_many_without_copies,
@@ -78,6 +80,7 @@ over_reliable_udp![
     a_held_connection_outlives_the_peers_drain,
     a_drained_engine_ends_its_run,
     a_panicking_handler_costs_only_its_connection,
+    a_connection_closed_before_it_began_is_never_made,
     an_aborted_claim_leaves_no_trace,
     a_shorter_commit_sends_only_that_much,
     one_slice_goes_to_many_without_copies,
@@ -703,6 +706,27 @@ fn more_listeners_than_the_limit_are_refused(world: World) {
     let third = server.listen(&addresses[2]).unwrap();
     let address = server.local_address(third).unwrap().to_string();
     pair.connect_to(&address);
+}
+
+fn a_connection_closed_before_it_began_is_never_made(world: World) {
+    let mut pair = Pair::new(world);
+    let address = pair.world.address("tcp");
+    let listener = pair.server.engine.listen(&address).unwrap();
+    let address = pair.server.engine.local_address(listener).unwrap();
+    let address = address.to_string();
+    let given_up = pair.client.engine.connect(&address).unwrap();
+    let context = &mut pair.client.engine.context();
+    context.close(given_up, CloseCode::Normal);
+    let kept = pair.client.engine.connect(&address).unwrap();
+    pair.until("one open, one closed", |pair| {
+        pair.client.app.opened.len() == 1 && pair.client.app.closed.len() == 1
+    });
+    pair.steps(100);
+    assert_eq!(pair.client.app.opened[0].0, kept);
+    assert_eq!(pair.client.app.reason(given_up).unwrap(), "Local(Normal)");
+    let accepted = pair.server.engine.handle().counters();
+    assert_eq!(accepted.value(Counter::Accepted), 1);
+    assert_eq!(pair.server.engine.stats().connections, 1);
 }
 
 fn a_refused_accept_closes_the_peer(world: World) {

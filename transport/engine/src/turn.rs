@@ -3,7 +3,7 @@
 use ringway_buf::Instant;
 use ringway_driver::{Address, Close, Driver, Incoming, Park, SocketOptions};
 
-use crate::connection::Carrier;
+use crate::connection::{Carrier, Phase};
 use crate::context::Context;
 use crate::event::Event;
 use crate::filtered::plaintext;
@@ -188,7 +188,9 @@ fn act<D: Driver>(hub: &mut Hub, driver: &mut D, action: Action) {
         Action::Read(socket, on) => driver.read(socket, on),
         Action::Close(socket, how) => driver.close(socket, how),
         Action::Connect(id, address, mut options) => {
-            if hub.connections.get(id.0).is_none() {
+            // Closed before it began: its end is owed, and nobody would own the socket.
+            let awaited = hub.connections.get(id.0).map(|it| &it.phase);
+            if !matches!(awaited, Some(Phase::Connecting(_))) {
                 return;
             }
             if let Some(packets) = Protocol::of(&address) {
@@ -300,7 +302,7 @@ fn adopt<D: Driver>(
         });
     };
     let deadline = hub.now + settings.times.connect;
-    let phase = crate::connection::Phase::Connecting(deadline);
+    let phase = Phase::Connecting(deadline);
     let Some(id) = hub.begin(phase, ringway_proto::Role::Server) else {
         driver.close(socket, Close::Abort);
         return;
