@@ -6,7 +6,7 @@ mod world;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use ringway::{ListenOptions, SocketOptions};
+use ringway::{DriverChoice, ListenOptions, SocketOptions};
 use world::relay::Relay;
 use world::{App, Pair, Tape, World, config, config_with, pattern};
 
@@ -28,6 +28,73 @@ macro_rules! played {
 
 macro_rules! on_kernel_drivers {
     ($($scenario:ident),* $(,)?) => { played!(uring: $($scenario),*); played!(epoll: $($scenario),*); };
+}
+
+/// Datagrams that the kernel has dropped at the sockets of a port, because nobody had read those before.
+fn dropped_at(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let at = format!(":{port:04X}");
+    let lines = table.lines().filter(|line| {
+        let local = line.split_whitespace().nth(1);
+        local.is_some_and(|local| local.ends_with(&at))
+    });
+    let drops = lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
+    drops.sum()
+}
+
+/// Senders as fast as they can, and a receiver that looks seldom and has little room.
+fn nothing_is_dropped_where_nobody_reads(choice: DriverChoice) {
+    let options = ListenOptions {
+        socket: SocketOptions {
+            recv_buffer_bytes: Some(100_000),
+            ..SocketOptions::default()
+        },
+        ..ListenOptions::default()
+    };
+    let world = World::Kernel(choice);
+    let mut server = world::Host::new(&world, config(), "server");
+    server.app.count_only = true;
+    let listener = server
+        .engine
+        .listen_with("rudp://127.0.0.1:0", &options)
+        .unwrap();
+    let address = server.engine.local_address(listener).unwrap();
+    let port = address.socket_addr().unwrap().port();
+    // One packet a message, many a message, and both from several sides at once.
+    for (clients, len, count) in [(1, 900, 4000), (1, 500_000, 12), (3, 20_000, 100)] {
+        server.app.count = 0;
+        let mut senders: Vec<_> = (0..clients)
+            .map(|_| {
+                let mut sender = world::Host::new(&world, config(), "client");
+                let id = sender.engine.connect(&address.to_string()).unwrap();
+                while sender.app.opened.is_empty() {
+                    sender.turn();
+                    server.turn();
+                }
+                (sender, id, 0)
+            })
+            .collect();
+        let body = pattern(len, 1);
+        while server.app.count < clients * count {
+            for _ in 0..200 {
+                for (sender, id, sent) in &mut senders {
+                    while *sent < count && sender.send(*id, &body).is_ok() {
+                        *sent += 1;
+                    }
+                    sender.turn();
+                }
+            }
+            server.turn();
+            assert_eq!(dropped_at(port), 0, "{clients} with {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_dropped_where_nobody_reads_on_both_drivers() {
+    for choice in [DriverChoice::Uring, DriverChoice::Epoll] {
+        nothing_is_dropped_where_nobody_reads(choice);
+    }
 }
 
 /// Plain datagrams promise nothing, but an answer is one.

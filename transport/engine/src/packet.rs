@@ -327,8 +327,9 @@ impl Hub {
         Some((endpoint, session, entry.machine.as_mut()))
     }
 
-    fn add_endpoint(
+    fn add_endpoint<D: Driver>(
         &mut self,
+        driver: &D,
         protocol: Protocol,
         socket: SocketId,
         listener: Option<Listener>,
@@ -337,7 +338,7 @@ impl Hub {
     ) -> Option<EndpointId> {
         let seed = self.random();
         let pools = std::rc::Rc::clone(&self.pools);
-        let machine: Box<dyn PacketEndpoint> = match protocol {
+        let mut machine: Box<dyn PacketEndpoint> = match protocol {
             Protocol::Rudp => {
                 let mut config = self.settings.rudp.clone();
                 config.shard = config.shard.max(shard);
@@ -345,6 +346,10 @@ impl Hub {
             }
             Protocol::Quic => crate::quic::endpoint(&self.settings.quic, pools, seed, shard)?,
         };
+        if let Some(granted) = driver.buffer_bytes(socket) {
+            // The kernel's limit is twice what it says to have granted.
+            machine.recv_buffer(2 * u64::from(granted.recv));
+        }
         let endpoint = Endpoint {
             machine,
             protocol,
@@ -391,7 +396,8 @@ impl Hub {
             links: None,
         };
         let shard = listener.options.steer.as_ref().map_or(0, |it| it.index);
-        let Some(id) = self.add_endpoint(protocol, socket, Some(listener), None, shard) else {
+        let Some(id) = self.add_endpoint(driver, protocol, socket, Some(listener), None, shard)
+        else {
             driver.close(socket, Close::Abort);
             return Err(OpenError::TooMany {
                 max: self.endpoints.max(),
@@ -442,7 +448,7 @@ impl Hub {
         socket: SocketId,
         (protocol, address): (Protocol, SocketAddr),
     ) {
-        let Some(endpoint) = self.add_endpoint(protocol, socket, None, Some(id), 0) else {
+        let Some(endpoint) = self.add_endpoint(driver, protocol, socket, None, Some(id), 0) else {
             driver.close(socket, Close::Abort);
             self.owed.push(Owed::Closed(id, None));
             return;

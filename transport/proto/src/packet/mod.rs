@@ -468,6 +468,10 @@ pub trait PacketEndpoint: fmt::Debug {
     /// want of a lane, still arrive. Does nothing without such a lane.
     fn drop_lane(&mut self, _session: SessionId, _lane: u32, _now: Instant) {}
 
+    /// How many bytes the system was granted to keep received datagrams in until they are read, as it counts them: with
+    /// the memory that they lie in. Called before the first session, if anybody knows.
+    fn recv_buffer(&mut self, _bytes: u64) {}
+
     /// Unreliable messages that were dropped unsent, because their time was over, since the start.
     fn expired(&self) -> u64 {
         0

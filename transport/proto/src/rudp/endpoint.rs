@@ -22,6 +22,7 @@ use ringway_buf::{Alarms, Id, Instant, Pools, RecvBuffer, Table};
 use super::config::{RudpConfig, RudpConfigError};
 use super::mac::Key;
 use super::number::{narrow, wide};
+use super::room::Room;
 use super::send::HELD_BYTES;
 use super::session::{Beginning, Migration, Path, Phase, RudpStats, Session, Shared};
 use super::transmit::{Outcome, commit};
@@ -95,6 +96,7 @@ impl Rudp {
                 pools,
                 events: VecDeque::new(),
                 epoch,
+                room: Room::default(),
                 stats: RudpStats::default(),
                 waiting: 0,
                 carried: Vec::new(),
@@ -225,6 +227,23 @@ impl Rudp {
                 self.by_peer.remove(&key);
             }
             self.untold += usize::from(session.announced && !session.told);
+            self.share_room();
+        }
+    }
+
+    /// The number of sessions whose peers are proven has changed: their shares of the system's room may have, too.
+    fn share_room(&mut self) {
+        let proven = self.sessions.len().saturating_sub(self.shared.waiting);
+        if !self.shared.room.share_among(wide(proven)) {
+            return;
+        }
+        for id in self.sessions.ids() {
+            if let Some(session) = self.sessions.get_mut(id)
+                && session.phase == Phase::Open
+            {
+                session.wishes.room = true;
+                self.touch(id);
+            }
         }
     }
 
@@ -294,6 +313,9 @@ impl Rudp {
         let (peer, epoch, cid) = (session.path.peer, session.remote.epoch, session.remote_cid);
         session.confirm = None;
         session.open(&mut self.shared, now);
+        // Its share may have changed since it was told in ACCEPT.
+        session.wishes.room = self.shared.room.serial > 0;
+        self.share_room();
         // Whoever sits at the same address with another epoch is the same peer before its restart.
         let range = (peer, 0)..=(peer, u64::MAX);
         let others: Vec<Id> = self
@@ -599,6 +621,10 @@ impl PacketEndpoint for Rudp {
 
     fn held_bytes(&self, len: usize) -> usize {
         len + HELD_BYTES
+    }
+
+    fn recv_buffer(&mut self, bytes: u64) {
+        self.shared.room = Room::of(bytes);
     }
 
     fn expired(&self) -> u64 {

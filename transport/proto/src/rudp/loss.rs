@@ -97,7 +97,7 @@ impl Session {
                     self.end(shared, SessionEnd::Local(code), None);
                 }
             }
-            Carried::Credit | Carried::Goaway | Carried::Final => {}
+            Carried::Credit | Carried::Goaway | Carried::Final | Carried::Room => {}
         }
     }
 
@@ -109,6 +109,7 @@ impl Session {
             // It is part of every packet until it has arrived.
             Carried::Confirm => self.wishes.ping |= self.confirm.is_some(),
             Carried::Goaway => self.wishes.goaway = true,
+            Carried::Room => self.wishes.room = true,
             Carried::Final => self.wishes.final_word = true,
             Carried::Close => self.wishes.close = true,
         }

@@ -11,6 +11,7 @@
 //! * `wire`: layouts; `ranges`, `number`, `mac`: what they are made with;
 //! * `sent`, `received`: packets of either direction, until they are settled;
 //! * `rtt`, `congestion`, `pacer`, `mtu`: how fast, how much, when, how long;
+//! * `room`: what the system holds for whoever does not read;
 //! * `send`, `recv`: messages of either direction, until they are whole;
 //! * `session`, `transmit`, `loss`, `lifecycle`: one peer; `endpoint`, `accept`: all of them, behind one socket.
 //!
@@ -31,6 +32,7 @@ mod pacer;
 mod ranges;
 mod received;
 mod recv;
+mod room;
 mod rtt;
 mod send;
 mod sent;

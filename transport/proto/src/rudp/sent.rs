@@ -19,6 +19,7 @@ use ringway_buf::Instant;
 
 use super::number::expand;
 use super::number::{narrow, short, wide};
+use super::room::cost;
 use super::wire::{Ack, Lane};
 
 /// Most numbers between the oldest packet that is not settled and the next one.
@@ -42,6 +43,7 @@ pub(crate) enum Carried {
     Goaway,
     Final,
     Close,
+    Room,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub(crate) struct Sent {
     log_base: u64,
     /// Bytes of open records.
     pub(crate) in_flight: u64,
+    /// What they cost the system of the peer as long as they are not read there.
+    pub(crate) held: u64,
     /// Open records.
     pub(crate) open: u64,
     pub(crate) largest_acked: Option<u64>,
@@ -174,6 +178,7 @@ impl Sent {
         });
         if leaving.eliciting {
             self.in_flight += wide(leaving.bytes);
+            self.held += cost(wide(leaving.bytes));
             self.open += 1;
             self.eliciting_at = now;
         }
@@ -234,6 +239,7 @@ impl Sent {
             let number = base + wide(index);
             if record.fate == Fate::Open {
                 self.in_flight -= u64::from(record.bytes);
+                self.held -= cost(u64::from(record.bytes));
                 self.open -= 1;
                 news.bytes += u64::from(record.bytes);
             } else {
@@ -289,6 +295,7 @@ impl Sent {
             record.fate = Fate::Lost;
             let record = *record;
             self.in_flight -= u64::from(record.bytes);
+            self.held -= cost(u64::from(record.bytes));
             self.open -= 1;
             if record.is_probe {
                 losses.probe = Some(record.bytes);
@@ -350,6 +357,7 @@ impl Sent {
                 record.fate = Fate::Lost;
                 let record = *record;
                 self.in_flight -= u64::from(record.bytes);
+                self.held -= cost(u64::from(record.bytes));
                 self.open -= 1;
                 missing.extend(self.carried(&record));
             }
@@ -381,6 +389,7 @@ impl Sent {
             }
         }
         self.in_flight = 0;
+        self.held = 0;
         self.open = 0;
     }
 }

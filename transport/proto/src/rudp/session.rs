@@ -32,6 +32,7 @@ use super::number::wide;
 use super::pacer::Pacer;
 use super::received::Received;
 use super::recv::{Bounds, Inbound, Taken};
+use super::room::{PeerRoom, Room};
 use super::rtt::Rtt;
 use super::send::Outbound;
 use super::sent::{Carried, Sent};
@@ -91,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) pools: Rc<Pools>,
     pub(crate) events: VecDeque<PacketEvent>,
     pub(crate) epoch: u64,
+    /// What this end's system has room for.
+    pub(crate) room: Room,
     pub(crate) stats: RudpStats,
     /// Half-open sessions.
     pub(crate) waiting: usize,
@@ -139,6 +142,7 @@ pub(crate) struct Wishes {
     pub(crate) goaway: bool,
     pub(crate) final_word: bool,
     pub(crate) close: bool,
+    pub(crate) room: bool,
     pub(crate) response: Option<u64>,
 }
 
@@ -149,6 +153,7 @@ impl Wishes {
             || self.goaway
             || self.final_word
             || self.close
+            || self.room
             || self.response.is_some()
     }
 }
@@ -219,6 +224,8 @@ pub(crate) struct Session {
     pub(crate) controller: Box<dyn Controller>,
     pub(crate) pacer: Pacer,
     pub(crate) mtu: Mtu,
+    /// What the peer's system has room for.
+    pub(crate) room: PeerRoom,
     /// A packet had less room than there was to send.
     pub(crate) wants_longer: bool,
     pub(crate) threshold: u64,
@@ -316,6 +323,7 @@ impl Session {
             controller,
             pacer: Pacer::default(),
             mtu: Mtu::new(config.datagram_bytes_max),
+            room: PeerRoom::new(0),
             wants_longer: false,
             threshold: THRESHOLD,
             loss_at: None,
@@ -351,6 +359,7 @@ impl Session {
         );
         let longest = config.datagram_bytes_max.min(remote.datagram_bytes_max);
         self.mtu = Mtu::new(longest.max(BASE_BYTES));
+        self.room = PeerRoom::new(u64::from(remote.room_bytes));
     }
 
     /// Messages can flow: tells the owner.
@@ -522,6 +531,7 @@ impl Session {
                     Err(fault) => self.violated(shared, fault),
                 }
             }
+            Frame::Room { serial, bytes } => self.room.on_room(serial, bytes),
             Frame::Close(code) => self.on_close(shared, CloseCode::from_wire(code)),
         }
         true

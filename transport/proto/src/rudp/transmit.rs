@@ -97,8 +97,9 @@ impl Session {
         }
         let window = self.controller.window();
         let packet = u64::from(self.mtu.bytes());
-        if self.sent.is_full() || (self.sent.in_flight > 0 && self.sent.in_flight + packet > window)
-        {
+        let fits =
+            self.sent.in_flight + packet <= window && self.room.has_room(self.sent.held, packet);
+        if self.sent.is_full() || (self.sent.in_flight > 0 && !fits) {
             return false;
         }
         let rtt_ns = self.rtt.smoothed_ns;
@@ -222,7 +223,7 @@ impl Session {
             return None;
         }
         let head = writer.len();
-        self.controls(&mut writer);
+        self.controls(shared, &mut writer);
         let may_send = self.may_send_data(now);
         let mut overflows = false;
         let (mut fresh, mut again) = (0, 0);
@@ -276,7 +277,7 @@ impl Session {
     }
 
     /// Control frames that wait, as far as there is room.
-    fn controls(&mut self, writer: &mut Writer<'_>) {
+    fn controls(&mut self, shared: &Shared, writer: &mut Writer<'_>) {
         let has_room = |writer: &Writer<'_>| writer.room() >= Frame::CONTROL_BYTES_MAX;
         // Without the proof of this end's address the server reads nothing.
         if let Some(nonce) = self.confirm
@@ -295,6 +296,13 @@ impl Session {
             if (Frame::Credit { bytes, messages }).write(writer) {
                 self.wishes.credit = false;
                 self.sent.carry(Carried::Credit);
+            }
+        }
+        if self.wishes.room && has_room(writer) {
+            let (serial, bytes) = (shared.room.serial, shared.room.share());
+            if (Frame::Room { serial, bytes }).write(writer) {
+                self.wishes.room = false;
+                self.sent.carry(Carried::Room);
             }
         }
         if self.wishes.goaway && has_room(writer) {
@@ -392,6 +400,7 @@ impl Session {
             ack_delay_max_us: micros(config.ack_delay_max),
             idle_timeout_ms: config.stream.idle_timeout.map_or(0, millis),
             keepalive_interval_min_ms: millis(config.stream.keepalive_interval_min),
+            room_bytes: u32::try_from(shared.room.share()).unwrap_or(u32::MAX),
         }
     }
 
@@ -483,7 +492,11 @@ impl Session {
         if self.confirm.is_some() || self.phase != Phase::Open || self.sent.is_full() {
             return true;
         }
-        let Some(size) = self.mtu.probe(now) else {
+        let probe = self.mtu.probe(now).filter(|size| {
+            let bytes = u64::from(*size);
+            self.room.suits(bytes) && self.room.has_room(self.sent.held, bytes)
+        });
+        let Some(size) = probe else {
             return true;
         };
         let bytes = length(size);

@@ -341,6 +341,7 @@ pub(crate) struct Parameters {
     pub(crate) ack_delay_max_us: u32,
     pub(crate) idle_timeout_ms: u32,
     pub(crate) keepalive_interval_min_ms: u32,
+    pub(crate) room_bytes: u32,
 }
 
 impl Parameters {
@@ -358,8 +359,8 @@ impl Parameters {
             ack_delay_max_us: reader.u32()?,
             idle_timeout_ms: reader.u32()?,
             keepalive_interval_min_ms: reader.u32()?,
+            room_bytes: reader.u32()?,
         };
-        let _reserved = reader.u32()?;
         Some(parameters)
     }
 
@@ -379,7 +380,7 @@ impl Parameters {
             self.ack_delay_max_us,
             self.idle_timeout_ms,
             self.keepalive_interval_min_ms,
-            0,
+            self.room_bytes,
         ];
         wide.iter().all(|field| writer.put(&field.to_le_bytes()))
             && short.iter().all(|field| writer.put(&field.to_le_bytes()))
@@ -509,6 +510,7 @@ mod frame {
     pub(super) const GOAWAY: u8 = 6;
     pub(super) const FINAL: u8 = 7;
     pub(super) const CLOSE: u8 = 8;
+    pub(super) const ROOM: u8 = 9;
     pub(super) const MESSAGE: u8 = 0x40;
     pub(super) const PIECE: u8 = 0x41;
 }
@@ -617,6 +619,10 @@ pub(crate) enum Frame {
         unordered: u64,
     },
     Close(u16),
+    Room {
+        serial: u64,
+        bytes: u64,
+    },
     /// A message or a piece; its body starts at this byte of the packet.
     Message(MessageHead, usize),
 }
@@ -666,6 +672,10 @@ impl Frame {
                 unordered: reader.u64()?,
             },
             frame::CLOSE => Self::Close(code),
+            frame::ROOM => Self::Room {
+                serial: reader.u64()?,
+                bytes: reader.u64()?,
+            },
             _ => return None,
         })
     }
@@ -712,6 +722,7 @@ impl Frame {
                 (frame::FINAL, 0, [Some(ordered), Some(unordered)])
             }
             Self::Close(code) => (frame::CLOSE, code, [None, None]),
+            Self::Room { serial, bytes } => (frame::ROOM, 0, [Some(serial), Some(bytes)]),
             Self::Message(..) => return false,
         };
         let mut whole = inner.put(&[number, 0]) && inner.put(&u16::to_le_bytes(code));

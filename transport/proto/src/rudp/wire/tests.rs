@@ -60,6 +60,7 @@ fn parameters() -> Parameters {
         ack_delay_max_us: 25,
         idle_timeout_ms: 0,
         keepalive_interval_min_ms: 5000,
+        room_bytes: 1 << 19,
     }
 }
 
@@ -177,7 +178,7 @@ fn messages_and_acknowledgements_have_the_bytes_of_the_document() {
     assert_eq!(Frame::read(&mut reader), Ok(None));
 }
 
-const CONTROLS: [Frame; 8] = [
+const CONTROLS: [Frame; 9] = [
     Frame::Ping,
     Frame::Credit {
         bytes: 1 << 20,
@@ -195,6 +196,10 @@ const CONTROLS: [Frame; 8] = [
         unordered: 4,
     },
     Frame::Close(1),
+    Frame::Room {
+        serial: 1,
+        bytes: 1 << 18,
+    },
 ];
 
 // docs/wire/rudp.md#frames
@@ -224,7 +229,7 @@ fn cut_frames_and_unknown_ones_are_told_apart_from_the_end() {
             assert!(read.is_err(), "{control:?} cut to {cut} bytes: {read:?}");
         }
     }
-    for unknown in [9, 0x3F, 0x42, 0xFF] {
+    for unknown in [10, 0x3F, 0x42, 0xFF] {
         let bytes = [unknown; 40];
         assert_eq!(
             Frame::read(&mut Reader::new(&bytes)),
