@@ -296,16 +296,22 @@ fn warm_calls_over_reliable_udp_allocate_nothing_and_share_system_calls() {
         pair.run(64 * 200, 64, &CallOptions::default());
         for outstanding in [1, 8, 64] {
             let calls = 64 * 100;
-            // Two sends and two receives for all that are under way together: a sixteenth of a call each at 64; an
-            // eighth more for epoll, asked who else waits.
+            // Two sends and two receives for all that are under way together: a sixteenth of a call each at 64. Epoll is
+            // asked now and then who else waits, which counts when the one socket had something.
             let rounds = calls / outstanding;
-            // Time is real: a machine that is busy elsewhere makes probes and packets sent anew.
+            // Time is real: where the machine is busy elsewhere a round trip takes longer than expected, which costs probes
+            // and their acknowledgements: four calls. The shortest run has seldom more than one.
+            let beside = match choice {
+                DriverChoice::Uring if rounds <= 100 => rounds / 16,
+                DriverChoice::Epoll if rounds <= 100 => rounds / 8,
+                _ => rounds / 2,
+            };
             let mut costs = Vec::new();
             let quiet = (0..20).any(|_| {
                 let cost = pair.cost(calls, outstanding, &CallOptions::default());
                 let is_quiet = cost.allocations == 0
                     && cost.copies <= 2 * rounds
-                    && cost.working_syscalls <= 4 * rounds + rounds / 2;
+                    && cost.working_syscalls <= 4 * rounds + beside;
                 costs.push(cost);
                 is_quiet
             });

@@ -34,11 +34,14 @@ impl Epoll {
         if !self.lists.starved.is_empty() {
             self.list_starved();
         }
-        if park == Park::No && self.hot.skip() {
+        let mut asks = true;
+        if park == Park::No && self.hot.leads() {
             // In this order: whom the second lists again is asked in the next turn, when its answers have left.
             self.serve_ready(&mut sink);
-            self.serve_hot(&mut sink);
-        } else {
+            let hit = self.serve_hot(&mut sink);
+            asks = !self.hot.skip(hit);
+        }
+        if asks {
             self.serve_ready(&mut sink);
             let idle = self.lists.ready.is_empty();
             // What serving has decided, a `closed` above all, is reported before anyone sleeps.
@@ -160,9 +163,9 @@ impl Epoll {
         self.lists.starved = starved;
     }
 
-    /// Tries the hot sockets, whether epoll knows of data or not.
+    /// Tries the hot sockets, whether epoll knows of data or not. Returns whether any came.
     #[inline]
-    fn serve_hot<S: Sink>(&mut self, sink: &mut S) {
+    fn serve_hot<S: Sink>(&mut self, sink: &mut S) -> bool {
         let mut any = false;
         for position in 0..self.hot.len() {
             let Some(id) = self.hot.socket(position) else {
@@ -181,6 +184,7 @@ impl Epoll {
         if any {
             self.hot.cool();
         }
+        any
     }
 
     /// Serves each socket that is listed now, once.
