@@ -404,6 +404,27 @@ fn a_reset_that_names_no_packet_of_the_session_is_ignored() {
     assert_eq!(closed(&world, 0, near), Some(SessionEnd::Restarted));
 }
 
+// docs/wire/rudp.md#path
+#[test]
+fn who_is_not_the_server_says_nothing_to_its_client() {
+    let (mut world, near, far, _, _) = open(25);
+    let seen = record(&mut world);
+    world.offer(1, far, Delivery::Ordered, 100).unwrap();
+    world.run(Duration::from_millis(1));
+    let (cid, number) = key(&seen, world.nodes[0].address);
+    let (server, client) = (world.nodes[1].address, world.nodes[0].address);
+    let close = frames(cid, number + 1, &[8, 0, 1, 0]);
+    world.inject(SocketAddr::from(([10, 3, 3, 3], 3)), client, &close);
+    world.run(Duration::from_millis(1));
+    assert_eq!(closed(&world, 0, near), None);
+    world.offer(1, far, Delivery::Ordered, 100).unwrap();
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.nodes[0].lines[&near].ordered_next, 2);
+    world.inject(server, client, &frames(cid, number + 9, &[8, 0, 1, 0]));
+    world.run(Duration::from_millis(1));
+    assert!(closed(&world, 0, near).is_some());
+}
+
 #[test]
 fn two_endpoints_never_answer_each_others_answers() {
     let mut world = World::new(PathConfig::default(), 13);

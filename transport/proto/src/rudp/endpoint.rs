@@ -276,6 +276,11 @@ impl Rudp {
         else {
             return self.reset(Path::back(meta), header, packet.len(), now);
         };
+        // A server does not move: who sends from elsewhere is somebody else.
+        if session.role == Role::Client && meta.peer != session.path.peer {
+            self.shared.stats.dropped_in += 1;
+            return;
+        }
         match session.phase {
             Phase::Connecting { .. } => return,
             // The owner was told the end; who still sends is told as well.
