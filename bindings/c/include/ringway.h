@@ -148,7 +148,8 @@ typedef struct rw_engine_config {
 #define RW_EV_TIMER 6 /* id: timer, over now. user: as given to rw_timer_set */
 #define RW_EV_WOKEN 7 /* somebody called rw_wake, once or more often */
 #define RW_EV_REQUEST 8 /* id: a call that you owe an answer. method: number from rw_service_add. data, len, lease: the
-                           request (lease is 0 if it is missing, and where the client streams) */
+                           request (lease is 0 if it is missing). flags: 1 if the client streams: its messages are
+                           events of their own, not among those that one rw_poll hands out together with this */
 #define RW_EV_CANCELLED 9 /* id: a call that you owe no answer any more: cancelled, too late, or its connection gone.
                              Comes once for each that you did not answer. user: as given to rw_request_user */
 #define RW_EV_STREAM_MESSAGE 10 /* id: call. user: as given to rw_call. data, len, lease: a message of the answering
@@ -482,7 +483,8 @@ int32_t rw_threads_start(const rw_threads_config *config, rw_engine *engines, ui
 /* Takes up to `cap` (at least 1) events of all engines, those of one engine in order. Any number of threads may do so at
  * once; each event goes to one. While `events_max` wait, the engines don't turn (they go on doing your functions), which
  * holds peers back; one turn's events may come on top. Blocks as rw_poll does; RW_AGAIN with a count of 0: none came in
- * time, or the group is being stopped. What rw_request_info told stays until RW_EV_CANCELLED was taken. */
+ * time, or the group is being stopped. What rw_request_info told stays until RW_EV_CANCELLED was taken.
+ * Events of a client's stream may be made, without a `user`, before rw_request_user was called. */
 int32_t rw_threads_next(rw_threads threads, rw_thread_event *events, uint32_t cap, uint32_t *count, int64_t timeout_ns);
 /* Listens for calls, as rw_serve, on the first engine, and gives the connections to all engines in turns: add the same
  * services to each of them before. RW_E_REFUSED: an address that is neither tcp:// nor unix://. Any thread. */

@@ -263,9 +263,9 @@ unsafe extern "C" fn rw_poll(
             owned_by_caller(core)?;
             poll(core, timeout_ns);
             let mut desk = core.desk.borrow_mut();
-            let mut filled = 0;
+            let (mut filled, mut begun) = (0, false);
             while filled < cap
-                && let Some(event) = desk.events.pop_front()
+                && let Some(event) = desk.next_event(&mut begun)
             {
                 // SAFETY: `filled` is below `cap`, and the caller has room for so many.
                 let place = unsafe { events.add(filled as usize) };

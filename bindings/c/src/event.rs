@@ -57,6 +57,8 @@ pub(crate) mod kind {
     pub(crate) const STREAM_MESSAGE: u32 = 10;
     pub(crate) const STREAM_WRITABLE: u32 = 11;
     pub(crate) const RESPONSE: u32 = 12;
+    /// Flag of a request whose client streams.
+    pub(crate) const CLIENT_STREAMS: u8 = 1;
     pub(crate) const REQUEST_MESSAGE: u32 = 13;
     pub(crate) const REQUEST_END: u32 = 14;
     pub(crate) const REQUEST_WRITABLE: u32 = 15;

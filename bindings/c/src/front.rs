@@ -160,6 +160,27 @@ impl Desk {
         self.events.push_back(event);
     }
 
+    /// The next event to hand out. `begun`: a client's stream began among those that go out together; its messages come
+    /// with the next ones, so that they carry what foreign code gives to the request.
+    #[inline]
+    pub(crate) fn next_event(&mut self, begun: &mut bool) -> Option<Event> {
+        let next = self.events.front()?.kind;
+        if next >= kind::REQUEST_MESSAGE && *begun && next <= kind::REQUEST_WRITABLE {
+            return None;
+        }
+        let mut event = self.events.pop_front()?;
+        match event.kind {
+            kind::REQUEST => *begun |= event.flags == kind::CLIENT_STREAMS,
+            kind::REQUEST_MESSAGE..=kind::REQUEST_WRITABLE => {
+                if let Ok(owed) = self.owed(event.id) {
+                    event.user = owed.user;
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
     /// Whether some owed calls were not looked at since something happened.
     #[inline]
     pub(crate) fn is_sweeping(&self) -> bool {

@@ -277,10 +277,19 @@ impl Group {
             };
         }
         let was_full = events.len() >= self.events_max;
-        let mut count = 0;
+        let (mut count, mut begun) = (0, false);
         while count < cap
-            && let Some(Queued(event, _kept)) = events.pop_front()
+            && let Some(Queued(next, _)) = events.front()
         {
+            // As `Desk::next_event` has it.
+            let kind = next.event.kind;
+            if begun && (kind::REQUEST_MESSAGE..=kind::REQUEST_WRITABLE).contains(&kind) {
+                break;
+            }
+            begun |= kind == kind::REQUEST && next.event.flags == kind::CLIENT_STREAMS;
+            let Some(Queued(event, _kept)) = events.pop_front() else {
+                break;
+            };
             place(count, event);
             count += 1;
         }
@@ -391,7 +400,7 @@ impl Group {
             return;
         }
         let mut events = locked(&self.events);
-        while let Some(event) = desk.events.pop_front() {
+        while let Some(event) = desk.next_event(&mut false) {
             if event.kind == kind::RESPONSE
                 && let Some(who) = core.waiting.calls.remove(&event.id)
             {

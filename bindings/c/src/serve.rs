@@ -136,6 +136,9 @@ impl Service for Foreign {
         let id = desk.salt.mix(Kind::Request, id.to_bits());
         let mut event = Event::new(kind::REQUEST, id);
         event.method = method;
+        if shape.client_streams() {
+            event.flags = kind::CLIENT_STREAMS;
+        }
         match request {
             Some(request) if !shape.client_streams() => desk.deliver(event, Held::Shared(request)),
             _ if !shape.client_streams() => desk.events.push_back(event),

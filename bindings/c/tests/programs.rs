@@ -11,11 +11,12 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use ringway::rpc::Server;
-use ringway_services::Echo;
+use ringway::rpc::{Code, Server};
 use ringway_services::bench::EchoServer;
+use ringway_services::kv::{DeleteRequest, GetRequest, KeyValueClient, KeyValueServer};
+use ringway_services::{Echo, Store};
 
-use support::{Language, compiled, header, install, output, run};
+use support::{Language, compiled, header, install, output, run, started};
 
 /// Functions that the header declares.
 fn declared() -> BTreeSet<String> {
@@ -89,6 +90,52 @@ fn the_descriptor_tells_of_everything_that_comes() {
 #[test]
 fn any_thread_uses_engines_that_have_their_own() {
     holds("tests/c/threads.c", Language::C);
+}
+
+/// What the example's client says, whoever serves.
+const KV_SAID: [&str; 5] = [
+    "put: OK",
+    "fruit/apple is red since revision 1",
+    "fruit/pear: NOT_FOUND",
+    "loaded 3: OK",
+    "fruit/lime is green since revision 4",
+];
+
+#[test]
+fn a_client_in_c_calls_the_key_value_service_in_rust() {
+    let store = Store::default();
+    let server = Server::builder().service(move || KeyValueServer::new(store.clone()));
+    let server = server.shards(1, &["tcp://127.0.0.1:0"]).unwrap();
+    let program = compiled("examples/kv_client.c", Language::C);
+    let said = run(&program, &[&server.addresses()[0].to_string()]);
+    for line in KV_SAID {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_client_in_rust_calls_the_key_value_service_in_c() {
+    let program = compiled("examples/kv_server.c", Language::C);
+    let mut server = started(&program, &["tcp://127.0.0.1:0"]);
+    let said = run(
+        &compiled("examples/kv_client.c", Language::C),
+        &[&server.address],
+    );
+    for line in KV_SAID {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let client = KeyValueClient::connect(&server.address).unwrap();
+    let get = |key: &str| GetRequest {
+        key: key.to_owned(),
+    };
+    let response = client.get(&get("fruit/cherry")).wait().unwrap();
+    assert_eq!(response.view().unwrap().value, b"black");
+    let key = "fruit/cherry".to_owned();
+    client.delete(&DeleteRequest { key }).wait().unwrap();
+    let gone = client.get(&get("fruit/cherry")).wait().unwrap_err();
+    assert_eq!(gone.code, Code::NotFound);
+    drop(client);
+    server.ends_well();
 }
 
 /// Compiles and runs a program that needs nothing else.

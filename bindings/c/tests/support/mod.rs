@@ -1,7 +1,8 @@
 //! Installing into a fresh prefix, compiling against it, running.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// Which compiler, with which flags.
@@ -120,6 +121,12 @@ fn flags() -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+/// More flags for the compilers, from `RINGWAY_C_FLAGS`: those of a sanitizer.
+fn extra_flags() -> Vec<String> {
+    let flags = std::env::var("RINGWAY_C_FLAGS").unwrap_or_default();
+    flags.split_whitespace().map(str::to_owned).collect()
+}
+
 /// Compiles one file against the installed library.
 pub(crate) fn compiled(source: &str, language: Language) -> PathBuf {
     let source = here().join(source);
@@ -135,6 +142,7 @@ pub(crate) fn compiled(source: &str, language: Language) -> PathBuf {
     command
         .args(standard)
         .args(["-g", "-O1"])
+        .args(extra_flags())
         .arg(&source)
         .args(flags());
     let output = finished(command.args(["-lpthread", "-o"]).arg(&program));
@@ -146,6 +154,59 @@ pub(crate) fn compiled(source: &str, language: Language) -> PathBuf {
 /// Runs a program against the installed library: under the tool that `RINGWAY_C_TOOL` names, if it does (a
 /// checker of memory, with its arguments).
 pub(crate) fn run(program: &Path, arguments: &[&str]) -> String {
+    let mut command = command(program, arguments);
+    let output = finished(&mut command);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{said}\n{errors}",
+        output.status
+    );
+    said
+}
+
+/// A server that said where it listens.
+#[derive(Debug)]
+pub(crate) struct Started {
+    process: Child,
+    pub(crate) address: String,
+}
+
+/// Starts a server that prints its address first, and ends when its standard input does.
+pub(crate) fn started(program: &Path, arguments: &[&str]) -> Started {
+    let mut command = command(program, arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("it was compiled");
+    let mut line = String::new();
+    let said = process.stdout.take().expect("piped");
+    BufReader::new(said)
+        .read_line(&mut line)
+        .expect("it says where it listens");
+    Started {
+        process,
+        address: line.trim().to_owned(),
+    }
+}
+
+impl Started {
+    /// Ends it; it has to go well.
+    pub(crate) fn ends_well(&mut self) {
+        drop(self.process.stdin.take());
+        let status = self.process.wait().expect("our child");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Of a test that failed; else it has ended already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn command(program: &Path, arguments: &[&str]) -> Command {
     let tool = std::env::var("RINGWAY_C_TOOL").unwrap_or_default();
     let mut words = tool.split_whitespace();
     let mut command = match words.next() {
@@ -159,13 +220,5 @@ pub(crate) fn run(program: &Path, arguments: &[&str]) -> String {
     command
         .args(arguments)
         .env("LD_LIBRARY_PATH", install().join("lib"));
-    let output = finished(&mut command);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{said}\n{errors}",
-        output.status
-    );
-    said
+    command
 }
