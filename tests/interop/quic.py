@@ -10,10 +10,14 @@ is not trusted, and the announced end.
 Checked with ngtcp2 (the program gtlsclient, Debian: ngtcp2-client), losing packets both ways: handshake, Retry, key update, a
 changed port as behind a NAT. It speaks HTTP/3 only, so its request is no ringway hello: it has to be refused with the
 close code of a malformed one.
+
+Both do it once more through `ringway impair`, which loses, delays, reorders and doubles datagrams and gives the clients new
+ports, as a translator of addresses does that forgets.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import ssl
@@ -21,6 +25,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -113,6 +118,16 @@ async def within(awaitable, seconds=20):
     return await asyncio.wait_for(awaitable, seconds)
 
 
+async def heard(client, what, seconds=30):
+    """Waits for what the server says; a client that only listens shows now and then where it is."""
+    for _ in range(2 * seconds):
+        with contextlib.suppress(asyncio.TimeoutError):
+            return await within(what(), 0.5)
+        client._quic.send_ping(0)
+        client.transmit()
+    raise asyncio.TimeoutError
+
+
 @contextlib.asynccontextmanager
 async def session(address, ca, alpn="ringway/1"):
     configuration = QuicConfiguration(
@@ -138,7 +153,7 @@ async def echoes(client, tag, body):
         client.transmit()
     else:
         client.send(0, framed(tag, body))
-    got = await within(client.inbox.get())
+    got = await heard(client, client.inbox.get)
     assert got == (tag, body), f"tag {tag}, {len(body)} bytes: {got[0]}, {len(got[1])} bytes came back"
 
 
@@ -160,6 +175,21 @@ async def talk(address, ca):
     print("ok: messages of every kind, key update, new connection id, announced end")
 
 
+async def endure(address, ca, seconds=2.5):
+    """Messages that must arrive, over a network that is bad, for long enough that the client's port changes."""
+    async with session(address, ca) as client:
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            for length in (0, 17, 1_500, 40_000):
+                await echoes(client, ORDERED, pattern(length))
+                await echoes(client, UNORDERED, pattern(length))
+            client._quic.request_key_update()
+            await echoes(client, ORDERED, b"after a key update")
+        client.send(0, HEADER.pack(0, GOAWAY, FINAL, 0, 0))
+        await heard(client, client.final.wait)
+    print("ok: messages and key updates over a network that is bad")
+
+
 async def refused(address, ca, alpn, what):
     try:
         async with session(address, ca, alpn):
@@ -170,19 +200,40 @@ async def refused(address, ca, alpn, what):
     raise AssertionError(f"{what} got in")
 
 
-def ngtcp2(address, retry):
-    """Handshake, key update and a new port in the first second; only then the request leaves."""
+def ngtcp2(address, retry, moves=True):
+    """Handshake, key update and a new port in the first second; only then the request leaves.
+
+    Without `moves` somebody on the way loses packets and changes the port."""
     host, port = address.split(":")
-    line = ["gtlsclient", "--no-quic-dump", "--timeout=20s", "--tx-loss=0.03", "--rx-loss=0.03"]
-    line += ["--key-update=300ms", "--change-local-addr=600ms", "--nat-rebinding", "--delay-stream=900ms"]
+    line = ["gtlsclient", "--no-quic-dump", "--timeout=20s", "--key-update=300ms", "--delay-stream=900ms"]
+    if moves:
+        line += ["--tx-loss=0.03", "--rx-loss=0.03", "--change-local-addr=600ms", "--nat-rebinding"]
     line += [host, port, "https://localhost/"]
     said = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     said = said.stdout + said.stderr
-    wanted = ["handshake has been confirmed", "key update confirmed", "Local address is now"]
-    wanted += [MALFORMED] + ["type=Retry"] * retry
+    wanted = ["handshake has been confirmed", "key update confirmed", MALFORMED]
+    wanted += ["Local address is now"] * moves + ["type=Retry"] * retry
     for words in wanted:
         assert words in said, f"ngtcp2 never said `{words}`:\n{said}"
     print(f"ok: ngtcp2: handshake{', Retry' * retry}, key update, new port, refused request")
+
+
+@contextlib.contextmanager
+def impaired(ringway, address, loss, rebind, seed, wanted):
+    """Where a bad network before a server is reached; at the end it must have been one."""
+    line = [ringway, "impair", "--listen", "udp://127.0.0.1:0", "--to", f"udp://{address}", "--json"]
+    line += ["--loss", loss, "--burst", "0.3%:4", "--delay", "2ms", "--jitter", "1ms", "--reorder", "2%:4ms"]
+    line += ["--duplicate", "2%", "--rebind", rebind, "--seed", str(seed)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process.stdout.readline().strip().removeprefix("listening on udp://")
+        process.terminate()
+        faults = json.loads(process.stdout.read())["faults"]
+        for fault in wanted:
+            assert faults.get(fault, 0) > 0, f"{fault}: {faults}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -212,6 +263,18 @@ def main():
         for words in (["h3"], ["h3", "retry"]):
             with server(program, folder, *words) as (address, _):
                 ngtcp2(address, "retry" in words)
+        for words in ([], ["retry"]):
+            with server(program, folder, *words) as (address, ca):
+                wanted = ("loss", "reorder", "duplicate", "rebind")
+                with impaired(ringway, address, "2%", "800ms", 7, wanted) as bad:
+                    asyncio.run(endure(bad, ca))
+        for words in (["h3"], ["h3", "retry"]):
+            with server(program, folder, *words) as (address, _):
+                # A few dozen datagrams in a second. A seed that lets the handshake be done before the port changes: nobody
+                # may move earlier (RFC 9000, section 9).
+                with impaired(ringway, address, "10%", "600ms", 4, ("loss", "rebind")) as bad:
+                    ngtcp2(bad, "retry" in words, moves=False)
+                    print("ok: the same over a network that is bad")
 
 
 main()
