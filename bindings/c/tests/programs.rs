@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod market;
 mod support;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use ringway_services::bench::EchoServer;
 use ringway_services::kv::{DeleteRequest, GetRequest, KeyValueClient, KeyValueServer};
 use ringway_services::{Echo, Store};
 
-use support::{Language, compiled, header, install, output, run, started};
+use support::{Language, compiled, compiles, header, install, output, run, started};
 
 /// Functions that the header declares.
 fn declared() -> BTreeSet<String> {
@@ -136,6 +137,30 @@ fn a_client_in_rust_calls_the_key_value_service_in_c() {
     assert_eq!(gone.code, Code::NotFound);
     drop(client);
     server.ends_well();
+}
+
+#[test]
+fn plain_structs_cross_by_a_generated_header() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/market/mod.rs");
+    let header = install().join("include/market.h");
+    let made = ringway_build::CHeader::default().prefix("trade_");
+    made.write(source, &header).unwrap();
+    let server = Server::builder().service(|| market::OrderBookServer::new(market::Book));
+    let server = server.shards(1, &["tcp://127.0.0.1:0"]).unwrap();
+    let address = server.addresses()[0].to_string();
+    for (program, language) in [("market.c", Language::C), ("market.cpp", Language::Cpp)] {
+        run(
+            &compiled(&format!("tests/c/{program}"), language),
+            &[&address],
+        );
+    }
+    // A layout that differs does not compile.
+    let text = std::fs::read_to_string(&header).unwrap();
+    let wrong = text.replacen("owner[12]", "owner[16]", 1);
+    std::fs::write(&header, wrong).unwrap();
+    for (program, language) in [("market.c", Language::C), ("market.cpp", Language::Cpp)] {
+        assert!(!compiles(&format!("tests/c/{program}"), language));
+    }
 }
 
 /// Compiles and runs a program that needs nothing else.

@@ -44,6 +44,7 @@ pub struct Builder {
     runtime: String,
     file_name: String,
     out_dir: Option<PathBuf>,
+    c_header: Option<PathBuf>,
     library: Library,
     keeps_unknown_fields: bool,
 }
@@ -57,6 +58,7 @@ impl Default for Builder {
             runtime: "::ringway::rpc".to_owned(),
             file_name: "ringway".to_owned(),
             out_dir: None,
+            c_header: None,
             library: Library::Buffa,
             keeps_unknown_fields: false,
         }
@@ -108,6 +110,14 @@ impl Builder {
     #[must_use]
     pub fn out_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.out_dir = Some(folder.into());
+        self
+    }
+
+    /// Writes a C header too, with the names and kinds of all methods, for programs that call or serve them through
+    /// `ringway.h`.
+    #[must_use]
+    pub fn c_header(mut self, path: impl Into<PathBuf>) -> Self {
+        self.c_header = Some(path.into());
         self
     }
 
@@ -183,7 +193,17 @@ impl Builder {
             setting: "out_dir".to_owned(),
             text: "is not set, and this is no build script; name a folder".to_owned(),
         })?;
-        let text = self.text(&parsed?)?;
+        let parsed = parsed?;
+        if let Some(path) = &self.c_header {
+            let name = path.file_stem().map(|name| name.to_string_lossy());
+            let source = format!("{}.proto", name.unwrap_or_default());
+            let header = crate::c_header::emit(&crate::services::constants(&parsed), &source, "");
+            std::fs::write(path, header).map_err(|error| Error::Write {
+                path: path.clone(),
+                kind: error.kind(),
+            })?;
+        }
+        let text = self.text(&parsed)?;
         let path = out_dir.join(format!("{}.rs", self.file_name));
         std::fs::write(&path, text).map_err(|error| Error::Write {
             path,
@@ -238,6 +258,6 @@ impl Builder {
 
 /// Tells cargo to run the build script again when a file changes.
 #[expect(clippy::print_stdout, reason = "this is how cargo is told")]
-fn watch(path: &Path) {
+pub(crate) fn watch(path: &Path) {
     println!("cargo:rerun-if-changed={}", path.display());
 }

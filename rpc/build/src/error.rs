@@ -15,6 +15,13 @@ pub enum Error {
         /// What is wrong, and the fix.
         text: String,
     },
+    /// Rust source can't become a C header.
+    Source {
+        /// The file.
+        place: String,
+        /// What is wrong, and the fix.
+        text: String,
+    },
     /// A setting of the builder is wrong.
     Setting {
         /// Which one, as it was called.
@@ -39,7 +46,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Proto { place, text } => write!(f, "{place}: {text}"),
+            Self::Proto { place, text } | Self::Source { place, text } => {
+                write!(f, "{place}: {text}")
+            }
             Self::Setting { setting, text } => write!(f, "`{setting}`: {text}"),
             Self::Messages { text } => write!(f, "generating messages: {text}"),
             Self::Write { path, kind } => write!(f, "writing {}: {kind}", path.display()),

@@ -10,6 +10,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 use ringway_codegen::{Form, Kind, Method, Service, ident, snake_case};
 
+use crate::c_header::{Contents, MethodLine};
 use crate::comments;
 use crate::error::Error;
 use crate::messages::Types;
@@ -129,10 +130,6 @@ impl Services<'_> {
                 ),
             })
         };
-        let level = method
-            .options
-            .as_option()
-            .and_then(|it| it.idempotency_level);
         Ok(Method {
             ident: ident(&snake_case(&name)),
             docs: Vec::new(),
@@ -143,10 +140,7 @@ impl Services<'_> {
             codec: types.codec,
             request: message(&method.input_type)?,
             response: message(&method.output_type)?,
-            idempotent: matches!(
-                level,
-                Some(IdempotencyLevel::IDEMPOTENT | IdempotencyLevel::NO_SIDE_EFFECTS)
-            ),
+            idempotent: is_idempotent(method),
             name,
         })
     }
@@ -183,4 +177,37 @@ fn full_name(file: &FileDescriptorProto, name: &str) -> String {
         None | Some("") => name.to_owned(),
         Some(package) => format!("{package}.{name}"),
     }
+}
+
+fn is_idempotent(method: &MethodDescriptorProto) -> bool {
+    let options = method.options.as_option();
+    let level = options.and_then(|it| it.idempotency_level);
+    matches!(
+        level,
+        Some(IdempotencyLevel::IDEMPOTENT | IdempotencyLevel::NO_SIDE_EFFECTS)
+    )
+}
+
+/// What a C header says of all services.
+pub(crate) fn constants(parsed: &Parsed) -> Contents {
+    let mut contents = Contents::default();
+    for file in &parsed.files {
+        for service in &file.service {
+            let full = full_name(file, &service.name.clone().unwrap_or_default());
+            for method in &service.method {
+                let streams = |on: Option<bool>, bit| if on.unwrap_or_default() { bit } else { 0 };
+                contents.methods.push(MethodLine {
+                    service: full.clone(),
+                    name: method.name.clone().unwrap_or_default(),
+                    kind: streams(method.client_streaming, 1) | streams(method.server_streaming, 2),
+                    // RW_CODEC_PROTOBUF, which needs no fingerprint.
+                    codec: 1,
+                    schema: 0,
+                    idempotent: is_idempotent(method),
+                    messages: None,
+                });
+            }
+        }
+    }
+    contents
 }

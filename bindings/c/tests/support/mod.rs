@@ -129,6 +129,21 @@ fn extra_flags() -> Vec<String> {
 
 /// Compiles one file against the installed library.
 pub(crate) fn compiled(source: &str, language: Language) -> PathBuf {
+    let (mut command, program) = compiler(source, language);
+    let output = finished(&mut command);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}:\n{errors}");
+    program
+}
+
+/// Whether a file compiles.
+pub(crate) fn compiles(source: &str, language: Language) -> bool {
+    let (mut command, _) = compiler(source, language);
+    finished(&mut command).status.success()
+}
+
+/// The command that compiles one file, and the program that it makes.
+fn compiler(source: &str, language: Language) -> (Command, PathBuf) {
     let source = here().join(source);
     let name = source
         .file_name()
@@ -144,11 +159,10 @@ pub(crate) fn compiled(source: &str, language: Language) -> PathBuf {
         .args(["-g", "-O1"])
         .args(extra_flags())
         .arg(&source)
-        .args(flags());
-    let output = finished(command.args(["-lpthread", "-o"]).arg(&program));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}:\n{errors}");
-    program
+        .args(flags())
+        .args(["-lpthread", "-o"])
+        .arg(&program);
+    (command, program)
 }
 
 /// Runs a program against the installed library: under the tool that `RINGWAY_C_TOOL` names, if it does (a
