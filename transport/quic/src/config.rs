@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use ringway_proto::{ConfigError, StreamConfig};
 
 use crate::congestion::Factory;
@@ -18,6 +18,9 @@ const PAYLOAD_BYTES_MIN: u16 = 1_200;
 const PAYLOAD_BYTES_LIMIT: u16 = 65_527;
 /// Handshake bytes that are kept out of order per session; certificates of a few KiB fit.
 const CRYPTO_BUFFER_BYTES: usize = 16 * 1024;
+/// How long a peer is asked to wait at most with an acknowledgement, where QUIC says 25 ms: the floor of quinn-proto's timers.
+/// An answer within that time takes it along.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(1);
 /// Unreliable messages that wait inside quinn-proto, where their deadline can't reach them: a burst.
 pub(crate) const DATAGRAM_SEND_BYTES: usize = 16 * 1024;
 
@@ -150,6 +153,9 @@ impl QuicConfig {
             // Longer times than the wire can say are none.
             IdleTimeout::try_from(time).ok()
         });
+        // Whoever sends waits as long for a lost tail as its peer may wait with an acknowledgement.
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements.max_ack_delay(Some(ACK_DELAY_MAX));
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(accepting.into()))
             .max_concurrent_uni_streams(VarInt::from_u32(self.parallel_max.into()))
@@ -164,6 +170,7 @@ impl QuicConfig {
             .mtu_discovery_config(Some(discovery))
             .datagram_receive_buffer_size(Some(self.unreliable_bytes_max as usize))
             .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
+            .ack_frequency_config(Some(acknowledgements))
             // A passive observer learns nothing about round trips.
             .allow_spin(false);
         self.qlog.install(&mut transport);

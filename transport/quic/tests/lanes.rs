@@ -32,7 +32,7 @@ fn tags(world: &World, host: usize) -> Vec<u16> {
 /// Lets the client send now, and the network lose all of it.
 fn lose(world: &mut World) {
     world.net.config.faults.loss = Chance::ALWAYS;
-    world.step();
+    world.pass(Duration::from_nanos(1));
     world.net.config.faults.loss = Chance::NEVER;
 }
 
