@@ -80,6 +80,10 @@ impl AnyDriver {
 #[cfg(feature = "sim")]
 impl AnyDriver {
     /// Puts a bad network before a driver of the kernel; a simulated one has its own.
+    #[cfg_attr(
+        not(any(feature = "uring", feature = "epoll")),
+        expect(unused_variables, reason = "there is only the simulated one")
+    )]
     pub(crate) fn impaired(self, path: ringway_sim::PathConfig, seed: u64) -> Self {
         match self {
             #[cfg(feature = "uring")]

@@ -78,7 +78,10 @@ pub struct RelayCounts {
     pub dropped: u64,
 }
 
-/// A proxy that impairs. See the [module](self).
+/// A proxy for datagrams that makes the network between clients and a server bad.
+///
+/// Each client gets a socket towards the target, as a translator of addresses gives it a port; both of its ways go through
+/// the one model. It knows datagrams only, of every protocol. One thread turns it.
 #[derive(Debug)]
 pub struct Relay {
     driver: AnyDriver,

@@ -44,7 +44,10 @@ struct Translation {
     rebinds: u64,
 }
 
-/// The network. See the [module](self).
+/// A network of datagrams for machines that are driven by hand.
+///
+/// Who owns the machines [sends](Self::send) what they say, moves time to [`next`](Self::next) and hands over what
+/// [`recv`](Self::recv) returns. Everything random follows from the seed.
 #[derive(Debug)]
 pub struct DatagramNet {
     /// Every path has these properties from now on.

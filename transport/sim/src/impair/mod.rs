@@ -56,7 +56,10 @@ struct Held {
     bytes: Vec<u8>,
 }
 
-/// A driver whose network is as bad as a [`PathConfig`] says. See the [module](self).
+/// A driver whose network is as bad as a [`PathConfig`] says.
+///
+/// Datagrams are lost, late, doubled and damaged on their way out; streams, which the kernel repairs, are delayed. A connected
+/// datagram socket gets another port as often as the faults say, and keeps its id.
 pub struct Impair<D> {
     driver: D,
     pools: Pools,
