@@ -229,6 +229,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ),
     ("transport/driver/", "the kernel's interfaces"),
     ("bindings/c/src/", "pointers of foreign code"),
+    ("fuzz/src/c_api.rs", "calls the C API as foreign code does"),
     (
         "cli/src/bench/raw/sys.rs",
         "the hand-written baseline makes its own system calls",

@@ -20,6 +20,8 @@ mod engine;
 mod entry;
 mod event;
 mod front;
+#[cfg(test)]
+mod fuzzed;
 mod guard;
 mod host;
 mod ids;

@@ -276,6 +276,10 @@ pub(crate) fn wake(engine: u64) -> Result<(), Fail> {
     }
 }
 
+/// Tests that need the whole table, or places in it.
+#[cfg(test)]
+pub(crate) static TABLE: Mutex<()> = Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +293,7 @@ mod tests {
     // One test, because they share the table.
     #[test]
     fn panics_end_at_the_border_and_the_table_has_its_bound() {
+        let _alone = TABLE.lock().unwrap();
         let start =
             |id, woken: &'static AtomicBool| Core::start(&EngineConfig::default(), id, woken);
         let engine = add(start).unwrap();
@@ -314,5 +319,8 @@ mod tests {
         assert_eq!(made(), Rw::E_LIMIT as i32);
         taken[0].taken.store(false, Ordering::Relaxed);
         assert_eq!(made(), Rw::OK as i32);
+        for slot in &taken[1..] {
+            slot.taken.store(false, Ordering::Relaxed);
+        }
     }
 }
