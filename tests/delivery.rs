@@ -6,12 +6,16 @@ mod world;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringway::{ConnectionId, Counter, Delivery, Header, Instant};
+use ringway::{ConnectionId, Counter, Delivery, Header, Instant, SendError};
 use ringway_engine::sim::{Chance, NetConfig, SimNet};
 use world::relay::Relay;
-use world::{Pair, World};
+use world::{App, Pair, World, pattern};
 
-on_every_driver![on_a_stream_everything_keeps_its_order];
+on_every_driver![
+    on_a_stream_everything_keeps_its_order,
+    datagrams_are_messages,
+    a_datagram_needs_a_peer_and_a_size_that_fits,
+];
 
 over_reliable_udp![
     unordered_messages_overtake_what_was_lost,
@@ -260,5 +264,65 @@ fn slices_choose_as_claims_do(world: World) {
             .counters()
             .value(Counter::Expired)
             == 1
+    });
+}
+
+fn datagrams_are_messages(world: World) {
+    let mut pair = Pair::new(world);
+    pair.server.app = App::echo();
+    let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
+    let address = pair
+        .server
+        .engine
+        .local_address(listener)
+        .unwrap()
+        .to_string();
+    let client = pair.client.engine.connect(&address).unwrap();
+    pair.until("usable", |pair| !pair.client.app.opened.is_empty());
+    let sizes = [0, 1, 64, 64, 64, 1200, 1200, 700, 64];
+    for (seed, size) in sizes.into_iter().enumerate() {
+        pair.client
+            .send(client, &pattern(size, seed as u64))
+            .unwrap();
+    }
+    pair.until("all came back", |pair| {
+        pair.client.app.got.len() == sizes.len()
+    });
+    let mut bodies: Vec<_> = pair
+        .client
+        .app
+        .got
+        .iter()
+        .map(|got| got.body.clone())
+        .collect();
+    let mut sent: Vec<_> = sizes
+        .into_iter()
+        .enumerate()
+        .map(|(seed, size)| pattern(size, seed as u64))
+        .collect();
+    bodies.sort();
+    sent.sort();
+    assert_eq!(bodies, sent);
+}
+
+fn a_datagram_needs_a_peer_and_a_size_that_fits(world: World) {
+    let mut pair = Pair::new(world);
+    let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
+    let socket = listener.datagram_socket().unwrap();
+    assert_eq!(
+        pair.server.send(socket, b"to whom?"),
+        Err(SendError::NoPeer)
+    );
+    let address = pair.server.engine.local_address(listener).unwrap();
+    let client = pair.client.engine.connect(&address.to_string()).unwrap();
+    pair.until("usable", |pair| !pair.client.app.opened.is_empty());
+    let error = pair.client.send(client, &[0; 65_536]).unwrap_err();
+    assert!(
+        matches!(error, SendError::TooLong { bytes: 65_536, .. }),
+        "{error}"
+    );
+    pair.client.send(client, &[0; 1000]).unwrap();
+    pair.until("a fitting one arrives", |pair| {
+        pair.server.app.got.len() == 1
     });
 }

@@ -30,8 +30,6 @@ on_every_driver![
     retained_messages_outlive_the_engine,
     a_stale_connection_is_refused,
     a_message_beyond_the_peers_limit_is_refused_here,
-    datagrams_are_messages,
-    a_datagram_needs_a_peer_and_a_size_that_fits,
     timers_fire_once_and_can_be_cancelled,
     more_connections_than_the_limit_are_refused,
     more_listeners_than_the_limit_are_refused,
@@ -585,66 +583,6 @@ fn a_message_beyond_the_peers_limit_is_refused_here(world: World) {
     pair.server.send(server, &[0; 100_000]).unwrap();
     pair.until("both arrive", |pair| {
         pair.client.app.got.len() == 1 && pair.server.app.got.len() == 1
-    });
-}
-
-fn datagrams_are_messages(world: World) {
-    let mut pair = Pair::new(world);
-    pair.server.app = App::echo();
-    let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
-    let client = pair.client.engine.connect(&address).unwrap();
-    pair.until("usable", |pair| !pair.client.app.opened.is_empty());
-    let sizes = [0, 1, 64, 64, 64, 1200, 1200, 700, 64];
-    for (seed, size) in sizes.into_iter().enumerate() {
-        pair.client
-            .send(client, &pattern(size, seed as u64))
-            .unwrap();
-    }
-    pair.until("all came back", |pair| {
-        pair.client.app.got.len() == sizes.len()
-    });
-    let mut bodies: Vec<_> = pair
-        .client
-        .app
-        .got
-        .iter()
-        .map(|got| got.body.clone())
-        .collect();
-    let mut sent: Vec<_> = sizes
-        .into_iter()
-        .enumerate()
-        .map(|(seed, size)| pattern(size, seed as u64))
-        .collect();
-    bodies.sort();
-    sent.sort();
-    assert_eq!(bodies, sent);
-}
-
-fn a_datagram_needs_a_peer_and_a_size_that_fits(world: World) {
-    let mut pair = Pair::new(world);
-    let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
-    let socket = listener.datagram_socket().unwrap();
-    assert_eq!(
-        pair.server.send(socket, b"to whom?"),
-        Err(SendError::NoPeer)
-    );
-    let address = pair.server.engine.local_address(listener).unwrap();
-    let client = pair.client.engine.connect(&address.to_string()).unwrap();
-    pair.until("usable", |pair| !pair.client.app.opened.is_empty());
-    let error = pair.client.send(client, &[0; 65_536]).unwrap_err();
-    assert!(
-        matches!(error, SendError::TooLong { bytes: 65_536, .. }),
-        "{error}"
-    );
-    pair.client.send(client, &[0; 1000]).unwrap();
-    pair.until("a fitting one arrives", |pair| {
-        pair.server.app.got.len() == 1
     });
 }
 
