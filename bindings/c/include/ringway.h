@@ -314,7 +314,7 @@ int32_t rw_send_ref(rw_engine engine, rw_connection connection, const void *data
 /* Takes a lease out of its engine: the lease is over, its bytes stay where they are, and are the process's. buf->lease is
  * their rw_detached, which outlives the engine, can be used from any thread, and is yours to release. Until then they
  * count against the budget of the engine they came from. No copy. RW_E_STATE: the lease has no bytes; RW_E_LIMIT:
- * 1,048,576 are out. */
+ * 65,536 are out. */
 int32_t rw_detach(rw_engine engine, rw_lease lease, rw_buf *buf);
 /* Where detached bytes are; they must not be written. Any thread. RW_E_FORK: they are the parent process's. */
 int32_t rw_detached_data(rw_detached detached, rw_buf *buf);

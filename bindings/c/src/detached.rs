@@ -15,7 +15,7 @@ use crate::pointers::Out;
 use crate::registry::forks;
 
 /// Detached leases of one process.
-const DETACHED_MAX: usize = 1 << 20;
+const DETACHED_MAX: usize = 65_536;
 
 /// All of them, each with the count of forks when it was made: a child has none of its parent's.
 static ALL: Mutex<Option<Table<(Slice, u32)>>> = Mutex::new(None);
@@ -48,7 +48,7 @@ unsafe extern "C" fn rw_detach(engine: u64, lease: u64, buf: *mut Buf) -> i32 {
         let mut all = table();
         let all = all.get_or_insert_with(|| Table::new(DETACHED_MAX));
         let full = |_slice| {
-            let text = "this process has 1,048,576 detached leases; release some";
+            let text = "this process has 65,536 detached leases; release some";
             Fail::new(Rw::E_LIMIT, text)
         };
         let id = all.insert((slice.clone(), forks())).map_err(full)?;

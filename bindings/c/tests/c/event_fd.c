@@ -3,7 +3,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-#define ROUNDS 3000
+#define ROUNDS 1000
 
 static uint32_t driver;
 

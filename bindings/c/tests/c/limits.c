@@ -112,7 +112,7 @@ static void lent_and_detached(void)
         event.lease = more.lease;
     }
     GIVES(RW_E_LIMIT, status);
-    HOLDS(count == 1048576);
+    HOLDS(count == 65536);
     /* Nothing was consumed. */
     GIVES(RW_OK, rw_lease_data(engine, event.lease, &more));
     GIVES(RW_OK, rw_detached_release(buf.lease));
