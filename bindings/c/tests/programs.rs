@@ -1,4 +1,4 @@
-//! Programs in C, built against an installed library with nothing but a compiler and the pkg-config file.
+//! Programs in C and C++, built against an installed library with nothing but a compiler and the pkg-config file.
 
 #![expect(
     clippy::expect_used,
@@ -218,4 +218,34 @@ fn streams_go_both_ways() {
     let server = server.shards(1, &["tcp://127.0.0.1:0"]).unwrap();
     let program = compiled("tests/c/streams.c", Language::C);
     run(&program, &[&server.addresses()[0].to_string()]);
+}
+
+#[test]
+fn echo_in_cpp_runs_over_every_transport() {
+    let program = compiled("../cpp/examples/echo.cpp", Language::Cpp);
+    let socket = program.with_extension("sock");
+    let unix = format!("unix://{}", socket.display());
+    for address in ["tcp://127.0.0.1:0", "rudp://127.0.0.1:0", &unix] {
+        let said = run(&program, &[address]);
+        assert!(said.contains("1000 round trips"), "{said}");
+    }
+}
+
+#[test]
+fn plain_structs_are_called_and_served_in_cpp() {
+    let said = run(
+        &compiled("../cpp/examples/pod_service.cpp", Language::Cpp),
+        &[],
+    );
+    assert!(said.contains("cpp: 42"), "{said}");
+}
+
+#[test]
+fn owners_in_cpp_give_back_once() {
+    holds("../cpp/tests/owners.cpp", Language::Cpp);
+}
+
+#[test]
+fn services_in_cpp_stream_and_refuse() {
+    holds("../cpp/tests/services.cpp", Language::Cpp);
 }

@@ -1,4 +1,4 @@
-//! Installs library, header and pkg-config file: `cargo run --release -p ringway-c --bin install -- --prefix DIR`.
+//! Installs library, headers and pkg-config file: `cargo run --release -p ringway-c --bin install -- --prefix DIR`.
 
 use std::error::Error;
 use std::fs;
@@ -25,6 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::copy(source.join("include/ringway.h"), include.join("ringway.h"))?;
+    fs::copy(
+        source.join("../cpp/ringway.hpp"),
+        include.join("ringway.hpp"),
+    )?;
     let version = env!("CARGO_PKG_VERSION");
     let major = env!("CARGO_PKG_VERSION_MAJOR");
     let real = format!("libringway.so.{version}");
