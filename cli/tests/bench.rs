@@ -237,8 +237,14 @@ fn calls_at_a_rate_beside_slow_ones_everywhere() {
     calls_everywhere("call-tail", &more, |line| {
         compared(line, "p99");
         assert!(positive(&line["ours"]["allocs_per_op"]), "{line}");
+        // Not zero: where a side was held up for long, something may have grown once. That it is zero else, the tests of
+        // the steady state assert.
         if is_stream(line) {
-            assert_eq!(line["raw"]["allocs_per_op"], 0.0, "{line}");
+            let (ours, raw) = (
+                &line["ours"]["allocs_per_op"],
+                &line["raw"]["allocs_per_op"],
+            );
+            assert!(raw.as_f64() < ours.as_f64().map(|it| it / 2.0), "{line}");
         }
     });
 }
