@@ -46,6 +46,13 @@ impl Debts {
         all.any(|owed| owed.head.kind == kind::OPEN && owed.head.call() == call)
     }
 
+    /// A call's lane is given up: what waits here of it goes in order, or it would begin the lane anew, and nobody ends it.
+    pub(crate) fn leave_lane(&mut self, call: CallId) {
+        for owed in self.0.iter_mut().filter(|owed| owed.head.call() == call) {
+            owed.way = Way::InOrder;
+        }
+    }
+
     pub(crate) fn push(&mut self, owed: Owed) {
         self.0.push_back(owed);
     }

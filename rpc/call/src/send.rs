@@ -135,6 +135,13 @@ impl Base {
         self.small(out, Way::InOrder, head, &[], None);
     }
 
+    /// Gives up what a call has said on its lane.
+    #[cold]
+    pub(crate) fn drop_lane(&mut self, out: &mut impl Outlet, call: CallId) {
+        self.debts.leave_lane(call);
+        out.drop_lane(call);
+    }
+
     /// Whether the lengths are within the peer's limits; the length from which on messages come in pieces.
     #[inline]
     fn fit<B: Body>(&self, body: B, metadata: &[u8]) -> Result<(B, usize), Refused<B>> {

@@ -369,7 +369,7 @@ impl Callee {
         }
         let way = ending_way(slot.lane.as_deref().filter(|_| !slot.cancelled));
         if slot.cancelled && slot.lane.as_ref().is_some_and(|lane| lane.spoke) {
-            out.drop_lane(call);
+            self.base.drop_lane(out, call);
         }
         if self.base.small(out, way, head, metadata, Some(call)) {
             self.slots.free(call);

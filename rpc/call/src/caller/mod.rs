@@ -403,7 +403,7 @@ impl Caller {
             slot.state = State::Cancelled;
             let lane = slot.lane.take();
             if lane.as_ref().is_some_and(|lane| lane.spoke) {
-                out.drop_lane(call);
+                self.base.drop_lane(out, call);
             }
             self.base.over(lane.as_deref());
             let head = Head::new(kind::CANCEL, 0, call, reason);

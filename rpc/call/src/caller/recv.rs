@@ -133,7 +133,7 @@ impl Caller {
             self.base.idle.trails();
             if lane.spoke && (!lane.ended || lane.bulk.is_some()) {
                 // What is still on its way would be skipped.
-                out.drop_lane(call);
+                self.base.drop_lane(out, call);
             }
         }
         let whole = lane.and_then(|lane| lane.whole.take());

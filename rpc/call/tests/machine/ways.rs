@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ringway_call::{CallConfig, Code, Compressors, Open, Status, Way, kind};
+use ringway_call::{CallConfig, Code, Compressors, Keep, Open, Status, Way, kind};
 
+use crate::line::Copied;
 use crate::pair::{BIDI, CLIENT_STREAM, MISSING, Pair, SERVER_STREAM, UNARY};
 
 const LANE: Way = Way::Lane { last: false };
@@ -214,5 +215,33 @@ fn a_large_answer_that_nobody_wants_ends_in_order() {
     pair.settle();
     assert_eq!(pair.up.dropped, [call]);
     assert_eq!(pair.ways().1.last(), Some(&(kind::END, Way::InOrder)));
+    assert_eq!(pair.caller.open_calls() + pair.callee.open_calls(), 0);
+}
+
+/// A frame that finds no room before its call is given up leaves behind the end of the lane, and begins no other one.
+#[test]
+fn what_waits_for_room_when_a_lane_is_dropped_goes_in_order() {
+    let mut pair = pair();
+    let call = pair.open(SERVER_STREAM, b"", true);
+    pair.settle();
+    let slice = Copied(&[7; 8_000]).retain(0..8_000);
+    pair.up.frames_max = 1;
+    for part in [slice.clone(), slice] {
+        let sent = pair.callee.send(&mut pair.up, call, part, pair.now);
+        sent.unwrap();
+    }
+    assert_eq!(
+        pair.ways().1,
+        [(kind::DATA, LANE)],
+        "the second has no room"
+    );
+    pair.caller.cancel(&mut pair.down, call);
+    pair.deliver().unwrap();
+    pair.finish(call, &Status::of(Code::Cancelled, ""));
+    assert_eq!(pair.up.dropped, [call]);
+    pair.up.frames_max = 0;
+    pair.settle();
+    let up = [(kind::DATA, Way::InOrder), (kind::END, Way::InOrder)];
+    assert_eq!(pair.ways().1, up);
     assert_eq!(pair.caller.open_calls() + pair.callee.open_calls(), 0);
 }
