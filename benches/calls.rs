@@ -17,7 +17,7 @@ use ringway::rpc::{IncomingCall, Kind, LocalRequest, Method, Raw, Server, Servic
 use ringway_buf::{Instant, Pools, PoolsConfig, Slice};
 use ringway_call::{
     Blocked, CallConfig, Callee, CalleeEvent, Caller, CallerEvent, Compressors, Frame, Head, Keep,
-    MethodTable, Open, Outlet,
+    MethodTable, Open, Outlet, Way,
 };
 
 /// An order, a small answer, the longest message of one frame.
@@ -41,6 +41,7 @@ impl Outlet for Line {
     #[inline]
     fn frame(
         &mut self,
+        _way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -53,9 +54,9 @@ impl Outlet for Line {
         Ok(())
     }
 
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         let bytes = slice.bytes();
-        let copied = self.frame(head, bytes.len(), |room| room.copy_from_slice(bytes));
+        let copied = self.frame(way, head, bytes.len(), |room| room.copy_from_slice(bytes));
         copied.map_err(|blocked| (slice, blocked))
     }
 

@@ -11,7 +11,7 @@ use arbitrary::Arbitrary;
 use ringway_buf::{Pools, PoolsConfig, RecvBuffer, Slice};
 use ringway_call::{
     Binding, Blocked, CallConfig, CallId, Callee, Caller, Compressors, Frame, Head, Keep, Kind,
-    MethodTable, Outlet, method_id, wire,
+    MethodTable, Outlet, Way, method_id, wire,
 };
 
 /// Frames on their way.
@@ -35,6 +35,7 @@ impl Line {
 impl Outlet for Line {
     fn frame(
         &mut self,
+        _way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -46,7 +47,7 @@ impl Outlet for Line {
         Ok(())
     }
 
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice(&mut self, _way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         match self.room() {
             Ok(()) => {
                 self.frames.push_back((head, slice.bytes().to_vec()));

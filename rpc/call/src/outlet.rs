@@ -49,6 +49,7 @@ pub trait Outlet {
     /// Nothing was sent and `fill` was not called.
     fn frame(
         &mut self,
+        way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -58,30 +59,7 @@ pub trait Outlet {
     ///
     /// # Errors
     /// Hands the slice back.
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)>;
-
-    /// Like [`frame`](Self::frame), for a frame that does not have to go [in order](Way::InOrder).
-    ///
-    /// # Errors
-    /// Nothing was sent and `fill` was not called.
-    #[inline]
-    fn frame_by(
-        &mut self,
-        _way: Way,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        self.frame(head, len, fill)
-    }
-
-    /// Like [`slice`](Self::slice), for such a frame.
-    ///
-    /// # Errors
-    /// Hands the slice back.
-    fn slice_by(&mut self, _way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        self.slice(head, slice)
-    }
+    fn slice(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)>;
 
     /// Nobody wants what a call has said on its [lane](Way::Lane): what has not arrived need not.
     fn drop_lane(&mut self, _call: CallId) {}
@@ -94,30 +72,16 @@ impl<O: Outlet + ?Sized> Outlet for &mut O {
     #[inline]
     fn frame(
         &mut self,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        (**self).frame(head, len, fill)
-    }
-
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        (**self).slice(head, slice)
-    }
-
-    #[inline]
-    fn frame_by(
-        &mut self,
         way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Blocked> {
-        (**self).frame_by(way, head, len, fill)
+        (**self).frame(way, head, len, fill)
     }
 
-    fn slice_by(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        (**self).slice_by(way, head, slice)
+    fn slice(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+        (**self).slice(way, head, slice)
     }
 
     fn drop_lane(&mut self, call: CallId) {

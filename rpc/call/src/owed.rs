@@ -75,11 +75,11 @@ pub(crate) fn send(
 ) -> Result<(), Blocked> {
     match slice {
         Some(slice) if front.is_empty() => out
-            .slice_by(way, head, slice.clone())
+            .slice(way, head, slice.clone())
             .map_err(|(_slice, blocked)| blocked),
         _ => {
             let payload = slice.map_or(&[][..], Slice::bytes);
-            out.frame_by(way, head, front.len() + payload.len(), |room| {
+            out.frame(way, head, front.len() + payload.len(), |room| {
                 if let Some((to_front, to_payload)) = room.split_at_mut_checked(front.len()) {
                     to_front.copy_from_slice(front);
                     to_payload.copy_from_slice(payload);

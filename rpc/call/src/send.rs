@@ -203,7 +203,7 @@ impl Base {
                 body.write(room);
             }
         };
-        let sent = out.frame_by(front.way, head, front.len() + len, fill);
+        let sent = out.frame(front.way, head, front.len() + len, fill);
         match (sent, body) {
             (Err(blocked), Some(body)) => Err(Refused::blocked(blocked, body)),
             _ => Ok(Sent::Whole),
@@ -218,7 +218,7 @@ impl Base {
         head: Head,
         slice: Slice,
     ) -> Result<Sent, Refused<B>> {
-        let sent = out.slice_by(way, head, slice);
+        let sent = out.slice(way, head, slice);
         if let Err((slice, Blocked::Full)) = sent {
             self.debts.push(Owed {
                 way,
@@ -349,7 +349,7 @@ impl Base {
             return Ok(true);
         };
         let last = is_last && bulk.flags & flag::END != 0;
-        out.slice_by(Way::Lane { last }, head, piece)
+        out.slice(Way::Lane { last }, head, piece)
             .map_err(|(_piece, blocked)| blocked)?;
         bulk.sent += len;
         Ok(is_last)

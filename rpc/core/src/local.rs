@@ -13,7 +13,7 @@ use std::thread;
 use ringway_buf::{Instant, Pools, PoolsConfig, Slice};
 use ringway_call::{
     Blocked, CallId, Caller, CallerEvent, Code, Frame, Head, Keep, Metadata, Open, Outlet, Payload,
-    Refused, Status,
+    Refused, Status, Way,
 };
 
 use crate::answer::NO_CONNECTION;
@@ -50,6 +50,7 @@ impl Pipe {
 impl Outlet for Pipe {
     fn frame(
         &mut self,
+        _way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -64,7 +65,7 @@ impl Outlet for Pipe {
         Ok(())
     }
 
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice(&mut self, _way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         self.bytes += slice.len();
         self.frames.push_back((head, slice));
         Ok(())

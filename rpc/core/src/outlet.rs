@@ -79,20 +79,6 @@ impl Outlet for Line<'_> {
     #[inline]
     fn frame(
         &mut self,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        self.frame_by(Way::InOrder, head, len, fill)
-    }
-
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        self.slice_by(Way::InOrder, head, slice)
-    }
-
-    #[inline]
-    fn frame_by(
-        &mut self,
         way: Way,
         head: Head,
         len: usize,
@@ -115,11 +101,11 @@ impl Outlet for Line<'_> {
                     .commit();
                 Ok(())
             }
-            Wire::Memory(pipe) => pipe.frame(head, len, fill),
+            Wire::Memory(pipe) => pipe.frame(way, head, len, fill),
         }
     }
 
-    fn slice_by(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         match &mut self.wire {
             Wire::Engine(cx) => {
                 let header = Header {
@@ -134,7 +120,7 @@ impl Outlet for Line<'_> {
                 cx.send_slice_with(self.connection, header, slice, delivery)
                     .map_err(|full| (full.message, blocked(full.error)))
             }
-            Wire::Memory(pipe) => pipe.slice(head, slice),
+            Wire::Memory(pipe) => pipe.slice(way, head, slice),
         }
     }
 

@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use ringway_call::{Binding, CallConfig, Code, Head, Outlet, flag, kind};
+use ringway_call::{Binding, CallConfig, Code, Head, Outlet, Way, flag, kind};
 use ringway_rpc::{
     IncomingCall, Kind, Method, Raw, Server, ServerBuilder, ServerLimits, Service, ServiceInfo,
 };
@@ -61,7 +61,8 @@ fn a_broken_rule_closes_its_connection(world: World) {
     let mut pair = Pair::new(world, server(), &bindings());
     pair.with_client(|_client, out| {
         let settings = Head::of_connection(kind::SETTINGS, 0);
-        out.frame(settings, 32, |room| room.fill(0)).unwrap();
+        out.frame(Way::InOrder, settings, 32, |room| room.fill(0))
+            .unwrap();
     });
     pair.until("the connection is closed", |pair| {
         !pair.client.1.closed.is_empty()
@@ -115,7 +116,8 @@ fn a_message_without_credit_ends_its_call(world: World) {
     for _ in 0..20 {
         pair.with_client(|_client, out| {
             let head = Head::new(kind::DATA, flag::MESSAGE, call, 0);
-            out.frame(head, 30_000, |room| room.fill(1)).unwrap();
+            out.frame(Way::InOrder, head, 30_000, |room| room.fill(1))
+                .unwrap();
         });
         pair.step();
     }

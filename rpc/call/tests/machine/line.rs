@@ -47,19 +47,6 @@ impl Line {
 impl Outlet for Line {
     fn frame(
         &mut self,
-        head: Head,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Blocked> {
-        self.frame_by(Way::InOrder, head, len, fill)
-    }
-
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
-        self.slice_by(Way::InOrder, head, slice)
-    }
-
-    fn frame_by(
-        &mut self,
         way: Way,
         head: Head,
         len: usize,
@@ -73,7 +60,7 @@ impl Outlet for Line {
         Ok(())
     }
 
-    fn slice_by(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice(&mut self, way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         match self.room() {
             Ok(()) => {
                 self.ways.push((head.kind, way));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway_buf::{Instant, Pools, PoolsConfig};
 use ringway_call::{
     Binding, CallConfig, CallId, Callee, CalleeEvent, Caller, CallerEvent, CancelReason,
-    Compressors, Head, Kind, MethodTable, Open, Outlet, Status, Violation, method_id,
+    Compressors, Head, Kind, MethodTable, Open, Outlet, Status, Violation, Way, method_id,
 };
 
 use crate::line::{Line, received};
@@ -121,17 +121,17 @@ impl Pair {
 
     /// Puts a frame on the client's line that its machine did not make.
     pub(crate) fn forge(&mut self, head: Head, body: &[u8]) {
-        let frame = self
-            .down
-            .frame(head, body.len(), |room| room.copy_from_slice(body));
+        let frame = self.down.frame(Way::InOrder, head, body.len(), |room| {
+            room.copy_from_slice(body)
+        });
         frame.unwrap();
     }
 
     /// The same on the server's line.
     pub(crate) fn forge_up(&mut self, head: Head, body: &[u8]) {
-        let frame = self
-            .up
-            .frame(head, body.len(), |room| room.copy_from_slice(body));
+        let frame = self.up.frame(Way::InOrder, head, body.len(), |room| {
+            room.copy_from_slice(body)
+        });
         frame.unwrap();
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ringway_call::{Blocked, Head, Keep, Outlet};
+use ringway_call::{Blocked, Head, Keep, Outlet, Way};
 use ringway_engine::{ConnectionId, Context, Header, Message, SendError, Slice};
 
 pub(crate) struct Wire<'a, 'c>(pub(crate) &'a mut Context<'c>, pub(crate) ConnectionId);
@@ -19,6 +19,7 @@ fn blocked(error: SendError) -> Blocked {
 impl Outlet for Wire<'_, '_> {
     fn frame(
         &mut self,
+        _way: Way,
         head: Head,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -34,7 +35,7 @@ impl Outlet for Wire<'_, '_> {
         Ok(())
     }
 
-    fn slice(&mut self, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
+    fn slice(&mut self, _way: Way, head: Head, slice: Slice) -> Result<(), (Slice, Blocked)> {
         let header = Header {
             length: 0,
             kind: head.kind,
