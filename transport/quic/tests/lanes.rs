@@ -259,6 +259,32 @@ fn a_dropped_lane_is_given_back_at_both_ends_and_harms_no_other() {
     drained(&mut world, client);
 }
 
+/// Behind its last message a lane's name is free, even if the lane itself is still on its way.
+#[test]
+fn a_name_that_is_free_again_names_another_lane() {
+    let mut world = World::pair(12);
+    let (_, client) = world.open();
+    world.pass(Duration::from_secs(1));
+    world.send(1, client, 1, &pattern(1, 5_000), last(1));
+    world.send(1, client, 2, b"another", lane(1));
+    lose(&mut world);
+    world.send(1, client, 3, b"behind it", lane(1));
+    world.send(1, client, 4, b"its last", last(1));
+    assert!(world.run(Duration::from_secs(9), |world| world.messages(0).len() == 4));
+    let mut order = tags(&world, 0);
+    order.retain(|tag| *tag > 1);
+    assert_eq!(order, [2, 3, 4]);
+    // Who drops a name drops all lanes that have it.
+    let now = world.now;
+    for tag in 10..13 {
+        world.send(1, client, tag, &pattern(1, 5_000), last(2));
+    }
+    world.hosts[1].endpoint.drop_lane(client, 2, now);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.messages(0).len(), 4);
+    drained(&mut world, client);
+}
+
 #[test]
 fn lanes_come_and_go_for_ever() {
     let mut world = World::pair(8);

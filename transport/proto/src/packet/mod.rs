@@ -465,7 +465,8 @@ pub trait PacketEndpoint: fmt::Debug {
     }
 
     /// Gives up what a lane has not delivered: neither end holds it any longer. Its messages that went in order, for
-    /// want of a lane, still arrive. Does nothing without such a lane.
+    /// want of a lane, still arrive. What is under way of an earlier lane of that name goes with it. Does nothing without
+    /// such a lane.
     fn drop_lane(&mut self, _session: SessionId, _lane: u32, _now: Instant) {}
 
     /// How many bytes the system was granted to keep received datagrams in until they are read, as it counts them: with

@@ -75,7 +75,9 @@ impl Lanes {
         (after, behind_bytes): (u64, u64),
         ledger: &Arc<Ledger>,
     ) -> Result<(), Slice> {
-        let found = self.all.iter().position(|lane| lane.name == name);
+        // Behind its last message the name is another lane's.
+        let mut all = self.all.iter();
+        let found = all.position(|lane| lane.name == name && !lane.last);
         // A short end of what went in order till now, or a lane of one short message: not worth a stream.
         if found.is_none() && last && body.len() < OWN_STREAM_BYTES_MIN as usize {
             return Err(body);
@@ -133,17 +135,21 @@ impl Lanes {
 
     /// Gives a lane up: what the peer has not got, it does not get.
     pub(super) fn drop_lane(&mut self, name: u32, conn: &mut Connection, ledger: &Arc<Ledger>) {
-        let Some(at) = self.all.iter().position(|lane| lane.name == name) else {
-            return;
-        };
-        let mut lane = self.all.swap_remove(at);
-        // What the batch holds is counted like all the rest when it goes.
-        lane.line.seal(ledger);
-        self.given_bytes = self.given_bytes.saturating_add(lane.uncounted_bytes());
-        // An error means that the peer has refused the stream, which ends the session anyway.
-        let _known = conn
-            .send_stream(lane.stream)
-            .reset(VarInt::from_u32(LANE_DROPPED));
+        let given = &mut self.given_bytes;
+        // Of one that has got its last message and one that has not, the name may be both's.
+        self.all.retain_mut(|lane| {
+            if lane.name != name {
+                return true;
+            }
+            // What the batch holds is counted like all the rest when it goes.
+            lane.line.seal(ledger);
+            *given = given.saturating_add(lane.uncounted_bytes());
+            // An error means that the peer has refused the stream, which ends the session anyway.
+            let _known = conn
+                .send_stream(lane.stream)
+                .reset(VarInt::from_u32(LANE_DROPPED));
+            false
+        });
     }
 
     /// Moves to quinn-proto what it takes. `ordered_bytes` of the ordered stream were written.
