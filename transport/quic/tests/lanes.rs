@@ -227,6 +227,29 @@ fn a_lane_that_nobody_ended_ends_with_the_session() {
     world.assert_silent();
 }
 
+/// The end of a session waits for messages that lack memory at the other end.
+#[test]
+fn an_announced_end_does_not_cut_messages_that_lack_memory() {
+    let mut world = World::pair(13);
+    let (server, client) = world.open();
+    let pools = std::rc::Rc::clone(&world.hosts[0].pools);
+    let hoard: Vec<_> = std::iter::from_fn(|| pools.lease(1 << 20)).collect();
+    for tag in 1..4 {
+        world.send(1, client, tag, &pattern(tag.into(), 150_000), lane(1));
+    }
+    let now = world.now;
+    for (host, session) in [(0, server), (1, client)] {
+        world.hosts[host].endpoint.drain(session, now);
+        world.hosts[host].endpoint.finish(session, now);
+    }
+    world.pass(Duration::from_secs(1));
+    assert!(tags(&world, 0).is_empty(), "there is no memory for any");
+    drop(hoard);
+    let all = |world: &World| tags(world, 0) == [1, 2, 3];
+    assert!(world.run(Duration::from_secs(1), all), "{:?}", world.end(0));
+    drained(&mut world, client);
+}
+
 // docs/wire/quic.md#lanes
 #[test]
 fn a_dropped_lane_is_given_back_at_both_ends_and_harms_no_other() {

@@ -313,6 +313,12 @@ impl Stream {
         self.state.is_open()
     }
 
+    /// Whether the peer has said that no message of it follows.
+    #[must_use]
+    pub fn peer_is_final(&self) -> bool {
+        self.state.remote() == Some(Half::Final)
+    }
+
     /// Longest message body that the peer receives, in bytes; 0 before the handshake is done.
     #[inline]
     #[must_use]

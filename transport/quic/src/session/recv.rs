@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, ReadError, StreamId, VarInt};
 use ringway_buf::{Pools, RecvBuffer};
 use ringway_proto::packet::{Body, Fault, PacketEvent, SessionId};
-use ringway_proto::{CloseCode, HEADER_BYTES, Header, Input};
+use ringway_proto::{CloseCode, HEADER_BYTES, Header, Input, flag, kind};
 
 use super::body::{Filling, Starved};
 use super::{LANE, LANE_DROPPED, Session, Stage, Surroundings};
@@ -194,16 +194,16 @@ impl Session {
         }
         // Nothing overtakes the hello.
         if self.is_handshaking() {
-            return self.read_main(around);
+            return self.read_main(around, false);
         }
         match self.read_datagram(around) {
             Read::Dry => {}
             other => return other,
         }
         match self.read_own(around) {
-            Read::Dry => self.read_main(around),
-            // What lacks memory keeps nobody waiting who lacks none.
-            Read::Starved => match self.read_main(around) {
+            Read::Dry => self.read_main(around, false),
+            // What lacks memory keeps nobody waiting who lacks none. Only the end waits for it.
+            Read::Starved => match self.read_main(around, true) {
                 Read::Dry => Read::Starved,
                 other => other,
             },
@@ -211,7 +211,8 @@ impl Session {
         }
     }
 
-    fn read_main(&mut self, around: &mut Surroundings<'_>) -> Read {
+    /// Reads the ordered stream; not beyond the announcement of the end if others wait for memory.
+    fn read_main(&mut self, around: &mut Surroundings<'_>, others_starve: bool) -> Read {
         let Some(stream) = self.main else {
             return Read::Dry;
         };
@@ -246,6 +247,9 @@ impl Session {
             }
             if main.front.is_empty() {
                 continue;
+            }
+            if others_starve && is_final(&main.front) {
+                return Read::Starved;
             }
             main.need = 0;
             match self
@@ -299,7 +303,8 @@ impl Session {
     }
 
     fn read_own(&mut self, around: &Surroundings<'_>) -> Read {
-        let after_final = self.machine_is_final();
+        // An end that is over keeps what came before, in whatever order.
+        let after_final = self.stage == Stage::Open && self.machine.peer_is_final();
         let ordered = self.inbox.ordered;
         let mut starved = false;
         let mut index = 0;
@@ -359,12 +364,6 @@ impl Session {
                 Read::Queued
             }
         }
-    }
-
-    /// Whether the peer has announced its last message.
-    fn machine_is_final(&self) -> bool {
-        matches!(self.stage, Stage::Open)
-            && self.machine.state() == ringway_proto::StateName::Drained
     }
 }
 
@@ -475,6 +474,12 @@ fn finish(filling: &mut Option<(Header, Filling)>, pools: &Pools) -> Result<Body
     let body = whole.done(pools)?;
     *filling = None;
     Ok(Body::Owned(body))
+}
+
+/// Whether this begins with the announcement that nothing follows.
+fn is_final(front: &[u8]) -> bool {
+    let header = Header::read(front);
+    header.is_some_and(|it| it.kind == kind::GOAWAY && it.flags & flag::FINAL != 0)
 }
 
 /// The header of a message outside of the ordered stream.
