@@ -8,59 +8,14 @@ use std::time::Duration;
 
 use ringway_buf::Instant;
 use ringway_proto::Timeout;
-use ringway_proto::packet::{Delivery, PacketEndpoint, PacketMeta, SessionEnd, TransmitSink};
+use ringway_proto::packet::{Delivery, PacketEndpoint, SessionEnd};
 use rustls::Side;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::quic::{Keys, Version};
-use world::{Host, World, pattern};
+use world::{World, hand, pattern, tapped};
 
 fn stranger(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 9, 8, 7], 20_000 + number))
-}
-
-/// Takes all datagrams and keeps them from the network.
-#[derive(Default)]
-struct Tap {
-    lent: Vec<u8>,
-    peer: Option<SocketAddr>,
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
-}
-
-impl TransmitSink for Tap {
-    fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]> {
-        self.peer = Some(peer);
-        self.lent = vec![0; segment_bytes * count];
-        Some(&mut self.lent)
-    }
-
-    fn commit(&mut self, bytes: usize, segment_bytes: usize) {
-        let peer = self.peer.take().unwrap();
-        for datagram in self.lent[..bytes].chunks(segment_bytes) {
-            self.datagrams.push((peer, datagram.to_vec()));
-        }
-    }
-}
-
-/// What a host has to send now.
-fn tapped(host: &mut Host, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
-    let mut tap = Tap::default();
-    while host.endpoint.wants_transmit() && host.endpoint.poll_transmit(&mut tap, now) {}
-    tap.datagrams
-}
-
-/// A datagram comes to a host from there, now.
-fn hand(world: &mut World, host: usize, from: SocketAddr, bytes: &[u8]) {
-    let meta = PacketMeta {
-        peer: from,
-        segment_bytes: bytes.len(),
-        ecn: 2,
-        local: None,
-    };
-    let now = world.now;
-    world.hosts[host]
-        .endpoint
-        .handle_datagrams(&meta, bytes, now);
-    world.listen(host);
 }
 
 /// A server that speaks once a second and never looks at what it gets: how the client's session ends, and when.

@@ -413,7 +413,11 @@ impl Own {
                     self.readable = false;
                     return Ok(OwnRead::Dry);
                 }
-                Piece::Reset(code) if code == VarInt::from_u32(LANE_DROPPED) => {
+                // Before the first header came nobody knows what it was to be.
+                Piece::Reset(code)
+                    if code == VarInt::from_u32(LANE_DROPPED)
+                        && matches!(self.cargo, Cargo::Unknown | Cargo::Lane { .. }) =>
+                {
                     return Ok(OwnRead::Over);
                 }
                 Piece::Reset(_) => {

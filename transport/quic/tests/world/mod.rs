@@ -558,6 +558,51 @@ impl World {
     }
 }
 
+/// Takes all datagrams and keeps them from the network.
+#[derive(Default)]
+struct Tap {
+    lent: Vec<u8>,
+    peer: Option<SocketAddr>,
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+impl TransmitSink for Tap {
+    fn lend(&mut self, peer: SocketAddr, segment_bytes: usize, count: usize) -> Option<&mut [u8]> {
+        self.peer = Some(peer);
+        self.lent = vec![0; segment_bytes * count];
+        Some(&mut self.lent)
+    }
+
+    fn commit(&mut self, bytes: usize, segment_bytes: usize) {
+        let peer = self.peer.take().expect("lent before");
+        for datagram in self.lent[..bytes].chunks(segment_bytes) {
+            self.datagrams.push((peer, datagram.to_vec()));
+        }
+    }
+}
+
+/// What a host has to send now.
+pub(crate) fn tapped(host: &mut Host, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+    let mut tap = Tap::default();
+    while host.endpoint.wants_transmit() && host.endpoint.poll_transmit(&mut tap, now) {}
+    tap.datagrams
+}
+
+/// A datagram comes to a host from there, now.
+pub(crate) fn hand(world: &mut World, host: usize, from: SocketAddr, bytes: &[u8]) {
+    let meta = PacketMeta {
+        peer: from,
+        segment_bytes: bytes.len(),
+        ecn: 2,
+        local: None,
+    };
+    let now = world.now;
+    world.hosts[host]
+        .endpoint
+        .handle_datagrams(&meta, bytes, now);
+    world.listen(host);
+}
+
 /// Bytes that tell where they come from.
 pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
