@@ -307,6 +307,9 @@ impl Front {
 
     /// Room for one more listener.
     pub(crate) fn has_room_for_listener(&mut self, now: Instant) -> bool {
+        if !self.listeners.is_full() {
+            return true;
+        }
         let over = |it: &Listening| it.closed.is_some_and(|at| at + ACCEPTED_MAX < now);
         for id in self.listeners.ids() {
             if self.listeners.get(id).is_some_and(over) {

@@ -45,13 +45,13 @@ const METHODS_MAX: usize = 1024;
 const SERVICES_MAX: usize = 4096;
 
 /// Every service that was ever added, by name and methods: they live as long as the process, so each is kept once.
+/// Sorted by name.
 static KNOWN: Mutex<Vec<&'static ServiceInfo>> = Mutex::new(Vec::new());
 
 fn interned(name: &str, methods: &[(String, Method)]) -> Result<&'static ServiceInfo, Fail> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |info: &&&'static ServiceInfo| {
-        info.name == name
-            && info.methods.len() == methods.len()
+        info.methods.len() == methods.len()
             && info
                 .methods
                 .iter()
@@ -62,7 +62,9 @@ fn interned(name: &str, methods: &[(String, Method)]) -> Result<&'static Service
                         && one.idempotent == other.idempotent
                 })
     };
-    if let Some(info) = known.iter().find(same) {
+    let at = known.partition_point(|info| info.name < name);
+    let mut named = known.iter().skip(at).take_while(|info| info.name == name);
+    if let Some(info) = named.find(same) {
         return Ok(info);
     }
     if known.len() >= SERVICES_MAX {
@@ -83,7 +85,7 @@ fn interned(name: &str, methods: &[(String, Method)]) -> Result<&'static Service
         methods: Box::leak(methods.into_boxed_slice()),
         descriptors: &[],
     }));
-    known.push(info);
+    known.insert(at, info);
     Ok(info)
 }
 

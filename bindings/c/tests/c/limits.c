@@ -50,6 +50,9 @@ static void channels(void)
     GIVES(RW_OK, rw_engine_destroy(engine));
 }
 
+/* Services of one engine, few: each is checked with those before it. */
+#define EACH 16
+
 /* Names are kept for the life of the process: each once, and not without an end. */
 static void services(void)
 {
@@ -60,7 +63,7 @@ static void services(void)
         for (twice = 0; twice < (added == 0 ? 2u : 1u); twice++) {
             uint32_t at;
             GIVES(RW_OK, rw_engine_create(NULL, &engine));
-            for (at = 0; at < 64; at++) {
+            for (at = 0; at < EACH; at++) {
                 char name[32];
                 int len = sprintf(name, "demo.S%u", (unsigned)(added + at));
                 status = rw_service_add(engine, name, (size_t)len, &method, 1, &first);
@@ -71,7 +74,7 @@ static void services(void)
             GIVES(RW_OK, rw_engine_destroy(engine));
         }
         if (status == RW_OK)
-            added += 64;
+            added += EACH;
     }
     GIVES(RW_E_LIMIT, status);
     HOLDS(added == 4096);
@@ -85,6 +88,7 @@ static void lent_and_detached(void)
     rw_listener listener;
     rw_connection client;
     rw_event event;
+    static rw_detached detached[65536];
     rw_buf buf, more;
     char bound[128];
     size_t len;
@@ -104,10 +108,9 @@ static void lent_and_detached(void)
     /* What came back makes room again. */
     next(engine, RW_EV_SENT);
     GIVES(RW_OK, rw_send_ref(engine, client, memory, sizeof memory, 0));
-    for (event = next(engine, RW_EV_MESSAGE), count = 0;; count++) {
-        status = rw_detach(engine, event.lease, &buf);
-        if (status != RW_OK)
-            break;
+    event = next(engine, RW_EV_MESSAGE);
+    for (count = 0; (status = rw_detach(engine, event.lease, &buf)) == RW_OK && count < 65536; count++) {
+        detached[count] = buf.lease;
         GIVES(RW_OK, rw_attach(engine, buf.lease, &more));
         event.lease = more.lease;
     }
@@ -115,9 +118,12 @@ static void lent_and_detached(void)
     HOLDS(count == 65536);
     /* Nothing was consumed. */
     GIVES(RW_OK, rw_lease_data(engine, event.lease, &more));
-    GIVES(RW_OK, rw_detached_release(buf.lease));
+    GIVES(RW_OK, rw_detached_release(detached[0]));
     GIVES(RW_OK, rw_detach(engine, event.lease, &buf));
+    detached[0] = buf.lease;
     GIVES(RW_OK, rw_engine_destroy(engine));
+    while (count > 0)
+        GIVES(RW_OK, rw_detached_release(detached[--count]));
 }
 
 int main(void)
