@@ -387,7 +387,7 @@ int32_t rw_call_cancel(rw_engine engine, rw_call_id call);
 /* Sends a message of a call with RW_CALL_STREAM; `end` 1: the last one. RW_AGAIN: no room now, nothing was sent;
  * RW_EV_STREAM_WRITABLE follows. RW_E_STALE: the call is over, or the last one was sent. */
 int32_t rw_stream_send(rw_engine engine, rw_call_id call, const void *data, size_t len, int32_t end);
-/* Ends the client's stream without a further message. */
+/* Ends the client's stream without a further message. RW_E_STALE as rw_stream_send. */
 int32_t rw_stream_end(rw_engine engine, rw_call_id call);
 /* Copies the text of a call that did not go well, from its response's lease; empty if there is none. */
 int32_t rw_answer_text(rw_engine engine, rw_lease lease, char *to, size_t cap, size_t *len);

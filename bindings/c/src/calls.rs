@@ -493,8 +493,11 @@ extern "C" fn rw_stream_end(engine: u64, call: u64) -> i32 {
     does(engine, |core| {
         let key = core.call(call)?;
         let (mut cx, clients) = core.clients();
-        clients.end(&mut cx, key);
-        Ok(Rw::OK)
+        if clients.end(&mut cx, key) {
+            return Ok(Rw::OK);
+        }
+        let text = "the call or its stream is over, or it has none: see RW_CALL_STREAM";
+        Err(Fail::new(Rw::E_STALE, text))
     })
 }
 

@@ -56,6 +56,7 @@ static void client_streams(void)
     GIVES(RW_OK, rw_stream_send(engine, call, SMALL, sizeof SMALL, 0));
     GIVES(RW_OK, rw_stream_send(engine, call, SMALL, sizeof SMALL, 1));
     GIVES(RW_E_STALE, rw_stream_send(engine, call, SMALL, sizeof SMALL, 1));
+    GIVES(RW_E_STALE, rw_stream_end(engine, call));
     counted(call, 3, 1);
     GIVES(RW_E_STALE, rw_stream_send(engine, call, SMALL, sizeof SMALL, 1));
     GIVES(RW_E_STALE, rw_stream_end(engine, call));
@@ -63,6 +64,8 @@ static void client_streams(void)
     /* None at all. */
     call = opened(drain, NULL, 0, 2);
     GIVES(RW_OK, rw_stream_end(engine, call));
+    GIVES(RW_E_STALE, rw_stream_end(engine, call));
+    GIVES(RW_E_STALE, rw_stream_send(engine, call, SMALL, sizeof SMALL, 1));
     event = next(engine, RW_EV_RESPONSE);
     HOLDS(event.id == call && event.status == RW_CODE_OK && event.len == 0);
     if (event.lease != 0)
@@ -102,6 +105,7 @@ static void server_streams(void)
     uint32_t count, came = 0, at;
     rw_call_id call;
     GIVES(RW_OK, rw_call(engine, channel, pour, NULL, WANTED, sizeof WANTED, 5, &call));
+    GIVES(RW_E_STALE, rw_stream_end(engine, call));
     held[came++] = next(engine, RW_EV_STREAM_MESSAGE);
     while (rw_poll(engine, &event, 1, &count, 100000000) == RW_OK) {
         HOLDS(event.kind == RW_EV_STREAM_MESSAGE && event.id == call && event.user == 5 && event.len > 16384);

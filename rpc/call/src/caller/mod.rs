@@ -369,23 +369,22 @@ impl Caller {
         stream_message(&mut self.base, out, lane, call, body, end, compress)
     }
 
-    /// Ends the client's stream without a further message.
-    pub fn end(&mut self, out: &mut impl Outlet, call: CallId) {
-        let Some(slot) = self.slots.open_mut(call) else {
-            return;
+    /// Ends the client's stream without a further message. False if it, or the call, is over already.
+    pub fn end(&mut self, out: &mut impl Outlet, call: CallId) -> bool {
+        let slot = self.slots.open_mut(call);
+        let lane = slot.and_then(|slot| slot.lane.as_mut());
+        let Some(lane) = lane.filter(|lane| !lane.ended) else {
+            return false;
         };
-        if let Some(lane) = &mut slot.lane
-            && !lane.ended
-        {
-            lane.ended = true;
-            if let Some(bulk) = &mut lane.bulk {
-                bulk.flags |= flag::END;
-            } else {
-                let head = Head::new(kind::DATA, flag::END, call, 0);
-                let way = Way::Lane { last: true };
-                self.base.small(out, way, head, &[], None);
-            }
+        lane.ended = true;
+        if let Some(bulk) = &mut lane.bulk {
+            bulk.flags |= flag::END;
+        } else {
+            let head = Head::new(kind::DATA, flag::END, call, 0);
+            let way = Way::Lane { last: true };
+            self.base.small(out, way, head, &[], None);
         }
+        true
     }
 
     /// Gives a call up: no further event comes for it. False if it is over already.

@@ -142,9 +142,10 @@ impl Clients {
         }
     }
 
-    /// Ends a client's stream without a further message.
-    pub fn end(&mut self, cx: &mut Context<'_>, key: CallKey) {
-        self.with(cx, key, |caller, out, call| caller.end(out, call));
+    /// Ends a client's stream without a further message. False if it, or the call, is over already.
+    pub fn end(&mut self, cx: &mut Context<'_>, key: CallKey) -> bool {
+        let ended = self.with(cx, key, |caller, out, call| caller.end(out, call));
+        ended == Some(true)
     }
 
     /// A message of the answering stream is done with: its cost goes back to the server as credit.
