@@ -222,6 +222,9 @@ private:
     std::uint64_t id_ = 0;
 };
 
+// Detached bytes are the process's: no engine takes them back.
+inline std::int32_t release_detached(rw_engine, rw_detached id) noexcept { return rw_detached_release(id); }
+
 // A function that can be moved only; std::function wants copies.
 template <class... Arguments> class Handler {
     struct Any {
@@ -320,28 +323,14 @@ inline Result<Bytes> metadata_find(Bytes block, std::string_view name)
 
 // --------------------------------------------------------------------- bytes
 
-// Bytes that left their engine. Any thread.
-class Detached {
+// Bytes that left their engine. Any thread. Released by the destructor.
+class Detached : public detail::Owned<detail::release_detached> {
 public:
-    Detached(rw_detached id, Bytes bytes) noexcept : id_(id), bytes_(bytes) {}
-    Detached(Detached &&from) noexcept : id_(std::exchange(from.id_, 0)), bytes_(std::exchange(from.bytes_, {})) {}
-    Detached &operator=(Detached &&from) noexcept
-    {
-        Detached other(std::move(from));
-        std::swap(id_, other.id_);
-        std::swap(bytes_, other.bytes_);
-        return *this;
-    }
-    ~Detached()
-    {
-        if (id_ != 0)
-            rw_detached_release(id_);
-    }
-    rw_detached id() const noexcept { return id_; }
-    Bytes bytes() const noexcept { return bytes_; }
+    Detached(rw_detached id, Bytes bytes) noexcept : Owned(0, id), bytes_(bytes) {}
+    // Empty once moved from.
+    Bytes bytes() const noexcept { return id() != 0 ? bytes_ : Bytes{}; }
 
 private:
-    rw_detached id_;
     Bytes bytes_;
 };
 

@@ -50,6 +50,21 @@ struct Event {
     word: u64,
 }
 
+const NO_EVENT: Event = Event {
+    kind: 0,
+    status: 0,
+    id: 0,
+    user: 0,
+    data: null(),
+    len: 0,
+    lease: 0,
+    method: 0,
+    tag: 0,
+    flags: 0,
+    message_kind: 0,
+    word: 0,
+};
+
 #[repr(C)]
 struct Buf {
     data: *mut u8,
@@ -446,20 +461,7 @@ impl Play {
 
         let status = match choices.below(52) {
             0..=9 => {
-                let mut events = [Event {
-                    kind: 0,
-                    status: 0,
-                    id: 0,
-                    user: 0,
-                    data: null(),
-                    len: 0,
-                    lease: 0,
-                    method: 0,
-                    tag: 0,
-                    flags: 0,
-                    message_kind: 0,
-                    word: 0,
-                }; 4];
+                let mut events = [NO_EVENT; 4];
                 let wait = i64::from(choices.byte() % 4) * 50_000;
                 let status =
                     unsafe { rw_poll(engine, events.as_mut_ptr(), 4, &raw mut number, wait) };
@@ -641,20 +643,7 @@ impl Play {
             priority: 4,
             reserved: 0,
         };
-        let mut event = Event {
-            kind: 0,
-            status: 0,
-            id: 0,
-            user: 0,
-            data: null(),
-            len: 0,
-            lease: 0,
-            method: 0,
-            tag: 0,
-            flags: 0,
-            message_kind: 0,
-            word: 0,
-        };
+        let mut event = NO_EVENT;
         let (options, to) = (&raw const options, &raw mut event);
         let (data, len) = (SENT.as_ptr(), choices.below(100));
         // SAFETY: all of them live during the call.

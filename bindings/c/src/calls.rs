@@ -9,7 +9,7 @@ use ringway::rpc::{CallOptions, Code, Kind as Shape, Metadata, Method, Status, T
 use ringway_buf::Id;
 
 use crate::core::Core;
-use crate::entry::{does, gives_for_text};
+use crate::entry::{does, does_with_bytes, gives_for_text};
 use crate::event::{Event, kind};
 use crate::front::EVENTS_MAX;
 use crate::guard::{Fail, Rw, guard};
@@ -476,16 +476,14 @@ unsafe extern "C" fn rw_stream_send(
     len: usize,
     end: i32,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let body = Raw(unsafe { bytes(data, len) }?);
-        enter(engine, |core| {
-            let key = core.call(call)?;
-            let (mut cx, clients) = core.clients();
-            let sent = clients.send(&mut cx, key, body, end != 0)?;
-            Ok(if sent { Rw::OK } else { Rw::AGAIN })
-        })
-    })
+    let act = |core: &mut Core, body: &[u8]| {
+        let key = core.call(call)?;
+        let (mut cx, clients) = core.clients();
+        let sent = clients.send(&mut cx, key, Raw(body), end != 0)?;
+        Ok(if sent { Rw::OK } else { Rw::AGAIN })
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { does_with_bytes(engine, data, len, act) }
 }
 
 #[unsafe(no_mangle)]

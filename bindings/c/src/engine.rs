@@ -14,11 +14,13 @@ use crate::event::Event;
 use crate::front::Listening;
 use crate::guard::{Fail, Rw, guard};
 use crate::ids::Kind;
-use crate::pointers::{Out, sized};
+use crate::pointers::{Out, OutArray, sized};
 use crate::registry::{add, enter, remove, wake};
 
 /// Most events that one poll hands out; a larger `cap` is taken for this.
 const EVENTS_MAX: u32 = 1 << 20;
+/// Why there is no place for events.
+pub(crate) const NO_EVENTS: &str = "`events` is NULL or not aligned, or `cap` is 0";
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_engine_create(config: *const EngineConfig, engine: *mut u64) -> i32 {
@@ -253,11 +255,8 @@ unsafe extern "C" fn rw_poll(
     guard(|| {
         // SAFETY: the caller's promise, see the header.
         let out = unsafe { Out::new(count, "`count` is NULL") }?;
-        if events.is_null() || !events.is_aligned() || cap == 0 {
-            return Err(Fail::invalid(
-                "`events` is NULL or not aligned, or `cap` is 0",
-            ));
-        }
+        // SAFETY: the caller's promise, see the header.
+        let mut events = unsafe { OutArray::new(events, cap, 1, NO_EVENTS) }?;
         let cap = cap.min(EVENTS_MAX);
         let filled = enter(engine, |core| {
             owned_by_caller(core)?;
@@ -267,10 +266,7 @@ unsafe extern "C" fn rw_poll(
             while filled < cap
                 && let Some(event) = desk.next_event(&mut begun)
             {
-                // SAFETY: `filled` is below `cap`, and the caller has room for so many.
-                let place = unsafe { events.add(filled as usize) };
-                // SAFETY: as above; checked to be aligned.
-                unsafe { place.write(event) };
+                events.set(filled, event);
                 filled += 1;
             }
             Ok(filled)

@@ -3,11 +3,11 @@
 //! Everything that can be wrong with the arguments is found before the engine is touched, so that nothing is consumed
 //! on an error.
 
-use core::ffi::c_char;
+use core::ffi::{c_char, c_void};
 
 use crate::core::Core;
 use crate::guard::{Fail, Rw, guard};
-use crate::pointers::{Out, copy_text, text};
+use crate::pointers::{Out, bytes, copy_text, text};
 use crate::registry::enter;
 
 /// A function that gives nothing but its status.
@@ -53,6 +53,24 @@ pub(crate) unsafe fn gives_for_text<T>(
         let text = unsafe { text(from.0, from.1) }?;
         out.set(enter(engine, |core| act(core, text))?);
         Ok(Rw::OK)
+    })
+}
+
+/// A function that reads bytes and gives nothing but its status.
+///
+/// # Safety
+/// As [`bytes`] asks for.
+#[inline]
+pub(crate) unsafe fn does_with_bytes(
+    engine: u64,
+    data: *const c_void,
+    len: usize,
+    act: impl FnOnce(&mut Core, &[u8]) -> Result<Rw, Fail>,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let data = unsafe { bytes(data, len) }?;
+        enter(engine, |core| act(core, data))
     })
 }
 

@@ -13,10 +13,9 @@ use ringway::Slice;
 use ringway_buf::{Id, Owner, Table};
 
 use crate::core::Core;
+use crate::entry::does_with_bytes;
 use crate::event::{Event, kind};
-use crate::guard::{Fail, Rw, guard};
-use crate::pointers::bytes;
-use crate::registry::enter;
+use crate::guard::{Fail, Rw};
 
 /// Pieces of memory that one engine may be sending.
 const LENT_MAX: usize = 65_536;
@@ -69,14 +68,14 @@ impl Lent {
     }
 }
 
-fn send(core: &mut Core, connection: u64, body: &[u8], user: u64) -> Result<(), Fail> {
+fn send(core: &mut Core, connection: u64, body: &[u8], user: u64) -> Result<Rw, Fail> {
     let mut event = Event::new(kind::SENT, connection);
     event.user = user;
     let to = core.plain(connection)?;
     if body.len() < COPY_BELOW_BYTES {
         core.engine().context().send(to, body)?;
         core.desk.borrow_mut().events.push_back(event);
-        return Ok(());
+        return Ok(Rw::OK);
     }
     let len = u32::try_from(body.len());
     let len = len.map_err(|_long| Fail::new(Rw::E_TOO_LONG, "a message has less than 4 GiB"))?;
@@ -90,7 +89,7 @@ fn send(core: &mut Core, connection: u64, body: &[u8], user: u64) -> Result<(), 
         core.lent.out.remove(token);
         return Err(full.error.into());
     }
-    Ok(())
+    Ok(Rw::OK)
 }
 
 #[unsafe(no_mangle)]
@@ -101,10 +100,7 @@ unsafe extern "C" fn rw_send_ref(
     len: usize,
     user: u64,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let body = unsafe { bytes(data, len) }?;
-        enter(engine, |core| send(core, connection, body, user))?;
-        Ok(Rw::OK)
-    })
+    let act = |core: &mut Core, body: &[u8]| send(core, connection, body, user);
+    // SAFETY: the caller's promise, see the header.
+    unsafe { does_with_bytes(engine, data, len, act) }
 }

@@ -6,11 +6,11 @@ use ringway::{Claim, Context, Slice};
 
 use crate::core::Core;
 use crate::engine::owned_by_caller;
-use crate::entry::{does, gives};
+use crate::entry::{does, does_with_bytes, gives};
 use crate::front::Held;
 use crate::guard::{Fail, Rw, guard};
-use crate::pointers::{Out, bytes};
-use crate::registry::{enter, enter_claimed};
+use crate::pointers::Out;
+use crate::registry::enter_claimed;
 
 /// `rw_buf` of the header.
 #[derive(Debug)]
@@ -87,15 +87,13 @@ extern "C" fn rw_abort(engine: u64) -> i32 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_send(engine: u64, connection: u64, data: *const c_void, len: usize) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let body = unsafe { bytes(data, len) }?;
-        enter(engine, |core| {
-            let connection = core.plain(connection)?;
-            core.engine().context().send(connection, body)?;
-            Ok(Rw::OK)
-        })
-    })
+    let act = |core: &mut Core, body: &[u8]| {
+        let connection = core.plain(connection)?;
+        core.engine().context().send(connection, body)?;
+        Ok(Rw::OK)
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { does_with_bytes(engine, data, len, act) }
 }
 
 #[unsafe(no_mangle)]

@@ -66,6 +66,42 @@ impl<T> Out<T> {
     }
 }
 
+/// Where up to so many values are to be written. Checked as [`Out`] is.
+#[derive(Debug)]
+pub(crate) struct OutArray<T> {
+    to: *mut T,
+    cap: u32,
+}
+
+impl<T> OutArray<T> {
+    /// Refuses NULL, what is not aligned, and room for less than `least`.
+    ///
+    /// # Safety
+    /// Writable room for `cap` values, for the duration of the call.
+    #[inline]
+    pub(crate) unsafe fn new(
+        to: *mut T,
+        cap: u32,
+        least: u32,
+        what: &'static str,
+    ) -> Result<Self, Fail> {
+        if to.is_null() || !to.is_aligned() || cap < least {
+            return Err(Fail::invalid(what));
+        }
+        Ok(Self { to, cap })
+    }
+
+    /// Writes the value at a place; panics if there is none.
+    #[inline]
+    pub(crate) fn set(&mut self, index: u32, value: T) {
+        assert!(index < self.cap, "the caller has no room for so many");
+        // SAFETY: below `cap`: the caller of `new` promised room for so many.
+        let place = unsafe { self.to.add(index as usize) };
+        // SAFETY: as above; `new` checked that it is aligned.
+        unsafe { place.write(value) }
+    }
+}
+
 /// Where a pointer and a length are to be written.
 #[derive(Debug)]
 pub(crate) struct OutBytes(Out<*const c_void>, Out<usize>);

@@ -17,13 +17,13 @@ use ringway::rpc::{
 
 use crate::calls::{shape, status};
 use crate::core::Core;
-use crate::entry::{does, gives};
+use crate::entry::{does, does_with_bytes, gives};
 use crate::event::{Event, kind};
 use crate::front::{Desk, Held, Owed};
 use crate::guard::{Fail, Rw, guard};
 use crate::ids::Kind;
 use crate::messages::share;
-use crate::pointers::{Out, bytes, text};
+use crate::pointers::{Out, text};
 use crate::registry::enter;
 
 /// `rw_method` of the header.
@@ -401,11 +401,9 @@ pub(crate) fn grant(core: &mut Core, request: u64, cost: u32) {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rw_reply(engine: u64, request: u64, data: *const c_void, len: usize) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let body = unsafe { bytes(data, len) }?;
-        enter(engine, |core| answer(core, request, body))
-    })
+    let act = |core: &mut Core, body: &[u8]| answer(core, request, body);
+    // SAFETY: the caller's promise, see the header.
+    unsafe { does_with_bytes(engine, data, len, act) }
 }
 
 #[unsafe(no_mangle)]
@@ -424,19 +422,17 @@ unsafe extern "C" fn rw_reply_metadata(
     block: *const c_void,
     len: usize,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let block = unsafe { bytes(block, len) }?;
+    let act = |core: &mut Core, block: &[u8]| {
         if Metadata::parse(block).is_err() {
             let text = "the metadata is malformed; write it with rw_metadata_add";
             return Err(Fail::invalid(text));
         }
-        enter(engine, |core| {
-            let mut desk = core.desk.borrow_mut();
-            awaited(&mut desk, request)?.reply_metadata = block.into();
-            Ok(Rw::OK)
-        })
-    })
+        let mut desk = core.desk.borrow_mut();
+        awaited(&mut desk, request)?.reply_metadata = block.into();
+        Ok(Rw::OK)
+    };
+    // SAFETY: the caller's promise, see the header.
+    unsafe { does_with_bytes(engine, block, len, act) }
 }
 
 #[unsafe(no_mangle)]
@@ -446,11 +442,9 @@ unsafe extern "C" fn rw_reply_send(
     data: *const c_void,
     len: usize,
 ) -> i32 {
-    guard(|| {
-        // SAFETY: the caller's promise, see the header.
-        let body = unsafe { bytes(data, len) }?;
-        enter(engine, |core| send(core, request, body))
-    })
+    let act = |core: &mut Core, body: &[u8]| send(core, request, body);
+    // SAFETY: the caller's promise, see the header.
+    unsafe { does_with_bytes(engine, data, len, act) }
 }
 
 #[unsafe(no_mangle)]

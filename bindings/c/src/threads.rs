@@ -10,11 +10,11 @@ use ringway_buf::{Id, Table};
 
 use crate::config::EngineConfig;
 use crate::core::Core;
-use crate::engine::{listen, listener};
+use crate::engine::{NO_EVENTS, listen, listener};
 use crate::guard::{Fail, Rw, guard};
 use crate::host::{Group, Host, ThreadEvent, Waiter};
 use crate::ids::{Kind, Salt};
-use crate::pointers::{Out, sized, text};
+use crate::pointers::{Out, OutArray, sized, text};
 use crate::registry::{add, enter, forks, gone, open_to_others};
 use crate::sys::pin;
 
@@ -182,10 +182,9 @@ unsafe extern "C" fn rw_threads_start(
         if config.count > COUNT_MAX {
             return Err(Fail::invalid("`count` is above 256"));
         }
-        if engines.is_null() || !engines.is_aligned() || cap < config.count.max(1) {
-            let text = "`engines` is NULL, or has less room than there are engines";
-            return Err(Fail::invalid(text));
-        }
+        let text = "`engines` is NULL, or has less room than there are engines";
+        // SAFETY: the caller's promise, see the header.
+        let mut places = unsafe { OutArray::new(engines, cap, config.count.max(1), text) }?;
         // SAFETY: the caller's promise, see the header.
         let engine = unsafe { sized(config.engine, EngineConfig::default()) }?;
         let cores = match config.cores_count as usize {
@@ -208,11 +207,8 @@ unsafe extern "C" fn rw_threads_start(
                 return Err(Fail::new(Rw::E_LIMIT, text));
             }
         };
-        for (index, engine) in made.into_iter().enumerate() {
-            // SAFETY: `cap` engines fit, and there are no more than that.
-            let place = unsafe { engines.add(index) };
-            // SAFETY: as above; checked to be aligned.
-            unsafe { place.write(engine) };
+        for (index, engine) in (0..).zip(made) {
+            places.set(index, engine);
         }
         out.set(Salt::of(0).mix(Kind::Threads, id.to_bits()));
         Ok(Rw::OK)
@@ -242,18 +238,10 @@ unsafe extern "C" fn rw_threads_next(
     guard(|| {
         // SAFETY: the caller's promise, see the header.
         let out = unsafe { Out::new(count, "`count` is NULL") }?;
-        if events.is_null() || !events.is_aligned() || cap == 0 {
-            return Err(Fail::invalid(
-                "`events` is NULL or not aligned, or `cap` is 0",
-            ));
-        }
+        // SAFETY: the caller's promise, see the header.
+        let mut events = unsafe { OutArray::new(events, cap, 1, NO_EVENTS) }?;
         let (group, _) = found(threads)?;
-        let filled = group.next(timeout_ns, cap, |index, event| {
-            // SAFETY: `index` is below `cap`, and the caller has room for so many.
-            let place = unsafe { events.add(index as usize) };
-            // SAFETY: as above; checked to be aligned.
-            unsafe { place.write(event) };
-        });
+        let filled = group.next(timeout_ns, cap, |index, event| events.set(index, event));
         out.set(filled);
         Ok(if filled == 0 { Rw::AGAIN } else { Rw::OK })
     })

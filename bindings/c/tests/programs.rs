@@ -60,15 +60,19 @@ fn library_has_its_name_and_stays_loaded() {
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
 }
 
-#[test]
-fn echo_runs_over_every_transport() {
-    let program = compiled("examples/echo.c", Language::C);
+fn echoes(source: &str, language: Language) {
+    let program = compiled(source, language);
     let socket = program.with_extension("sock");
     let unix = format!("unix://{}", socket.display());
     for address in ["tcp://127.0.0.1:0", "rudp://127.0.0.1:0", &unix] {
         let said = run(&program, &[address]);
         assert!(said.contains("1000 round trips"), "{said}");
     }
+}
+
+#[test]
+fn echo_runs_over_every_transport() {
+    echoes("examples/echo.c", Language::C);
 }
 
 #[test]
@@ -222,13 +226,7 @@ fn streams_go_both_ways() {
 
 #[test]
 fn echo_in_cpp_runs_over_every_transport() {
-    let program = compiled("../cpp/examples/echo.cpp", Language::Cpp);
-    let socket = program.with_extension("sock");
-    let unix = format!("unix://{}", socket.display());
-    for address in ["tcp://127.0.0.1:0", "rudp://127.0.0.1:0", &unix] {
-        let said = run(&program, &[address]);
-        assert!(said.contains("1000 round trips"), "{said}");
-    }
+    echoes("../cpp/examples/echo.cpp", Language::Cpp);
 }
 
 #[test]
