@@ -23,6 +23,8 @@ use crate::{OpenError, StartError};
 
 /// Receive and send buffers of the kernel, in bytes: bursts arrive faster than turns pass.
 const BUFFER_BYTES: u32 = 4 << 20;
+/// Clients that are served at most, whatever is wished.
+const CLIENTS_MAX: usize = 16 * 1024;
 /// How often clients are looked through for those that are gone.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -108,6 +110,8 @@ struct Ear {
     arrived: Vec<Arrived>,
     /// Which client a socket towards the target is for.
     owners: HashMap<SocketId, SocketAddr>,
+    /// Clients whose socket has ended by itself.
+    cut: Vec<SocketAddr>,
     counts: RelayCounts,
 }
 
@@ -131,8 +135,10 @@ impl Relay {
         target: SocketAddr,
     ) -> Result<Self, RelayError> {
         let pools = Rc::new(Pools::new(PoolsConfig::default()));
+        let clients_max = config.clients_max.min(CLIENTS_MAX);
         let limits = Limits {
-            connections_max: config.clients_max.saturating_mul(2).saturating_add(1),
+            // A client's socket, one that is being closed in its stead, and the listener.
+            connections_max: 2 * clients_max + 1,
             ..Limits::default()
         };
         let (driver, _) = AnyDriver::open(config.driver, &limits, Rc::clone(&pools))
@@ -154,7 +160,7 @@ impl Relay {
             driver,
             listener,
             target,
-            clients_max: config.clients_max.min(Limits::default().connections_max),
+            clients_max,
             idle: config.idle,
             next_sweep: now + SWEEP,
             clients: HashMap::new(),
@@ -163,6 +169,7 @@ impl Relay {
                 listener,
                 arrived: Vec::new(),
                 owners: HashMap::new(),
+                cut: Vec::new(),
                 counts: RelayCounts::default(),
             },
         })
@@ -208,6 +215,10 @@ impl Relay {
             driver.poll(Park::Until(Some(until)), ear);
             driver.now()
         });
+        for client in self.ear.cut.drain(..) {
+            // Its next datagram makes another socket.
+            self.clients.remove(&client);
+        }
         let mut arrived = std::mem::take(&mut self.ear.arrived);
         for one in arrived.drain(..) {
             self.send_on(one, now);
@@ -378,5 +389,7 @@ impl Sink for Ear {
 
     fn ended(&mut self, _: SocketId) {}
 
-    fn closed(&mut self, _: SocketId, _: CloseCause) {}
+    fn closed(&mut self, socket: SocketId, _: CloseCause) {
+        self.cut.extend(self.owners.remove(&socket));
+    }
 }
