@@ -14,9 +14,10 @@ mod stream;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -275,6 +276,18 @@ impl<D: Driver> Impair<D> {
         self.driver.send_to(self.faces.inner(socket), burst);
     }
 
+    /// Nobody sleeps beyond the time at which something leaves.
+    fn bounded(&self, park: Park) -> Park {
+        let next = [self.flights.next(), self.streams.next()];
+        match park {
+            Park::Until(deadline) => {
+                let all = next.into_iter().flatten().chain(deadline);
+                Park::Until(all.min())
+            }
+            Park::No => Park::No,
+        }
+    }
+
     fn keep(&mut self, mut bytes: Vec<u8>) {
         if self.spare.len() < SPARE_MAX {
             bytes.clear();
@@ -442,12 +455,7 @@ impl<D: Driver> Driver for Impair<D> {
                 });
             }
         }
-        let next = [self.flights.next(), self.streams.next()];
-        let next = next.into_iter().flatten().min();
-        let park = match park {
-            Park::Until(deadline) => Park::Until(deadline.into_iter().chain(next).min()),
-            Park::No => Park::No,
-        };
+        let park = self.bounded(park);
         let events = self.driver.poll(
             park,
             &mut Filter {
@@ -457,6 +465,23 @@ impl<D: Driver> Driver for Impair<D> {
         );
         self.forget();
         events
+    }
+
+    fn event_fd(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.driver.event_fd()
+    }
+
+    fn hush(&mut self) {
+        self.driver.hush();
+    }
+
+    fn rest(&mut self) -> Park {
+        let below = self.driver.rest();
+        if self.queued.is_empty() {
+            self.bounded(below)
+        } else {
+            Park::No
+        }
     }
 
     fn shutdown(&mut self, limit: Duration) -> bool {
