@@ -14,6 +14,11 @@ pub(crate) trait Client {
     /// Runs `target` messages of the plan's workload and returns when all are answered or acknowledged.
     fn run(&mut self, target: u64) -> Result<(), Failure>;
 
+    /// Runs `target` messages that are not measured, ahead of a block.
+    fn warm_up(&mut self, target: u64) -> Result<(), Failure> {
+        self.run(target)
+    }
+
     /// Round trips of the last [`run`](Self::run).
     fn latencies(&self) -> &Histogram<u64>;
 

@@ -167,6 +167,13 @@ impl OpenLoop {
         self.start_at(target, now());
     }
 
+    /// Like [`start`](Self::start), as if the generator had been held up until `together` calls were due: so many are in
+    /// flight at once.
+    pub(crate) fn start_late(&mut self, target: u64, together: u64) {
+        let late = together.min(target) * self.interval_ns;
+        self.start_at(target, now().saturating_sub(late));
+    }
+
     fn start_at(&mut self, target: u64, at: u64) {
         self.base += self.issued;
         (self.issued, self.answered, self.target) = (0, 0, target);

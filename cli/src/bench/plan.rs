@@ -174,6 +174,8 @@ const CALL_CONNECTIONS_MAX: u32 = 1000;
 const LARGE_OUTSTANDING_MAX: u64 = 64;
 /// Calls per second of the open loop.
 const RATE_MAX: u32 = 1_000_000;
+/// Calls that a connection has room for: the default of `CallConfig`.
+const CALLS_MAX: u64 = 1024;
 /// Bytes that the opening frame of a call carries between header and body.
 const OPEN_FIELDS_BYTES: usize = 16;
 /// Most messages of a measured block.
@@ -329,6 +331,12 @@ impl Plan {
     /// Whether ringway's side makes RPCs.
     pub(crate) fn is_calls(&self) -> bool {
         self.workload.shape() != self.workload
+    }
+
+    /// Calls of an open loop that are in flight together whenever a side is held up for long; more wait for a slot. Both
+    /// sides have had as many before they are measured, or their tables would grow in whichever block is held up first.
+    pub(crate) fn together(&self) -> u64 {
+        if self.rate == 0 { 0 } else { CALLS_MAX }
     }
 
     /// Whether connections are many and share epoll.

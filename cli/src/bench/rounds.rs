@@ -183,7 +183,9 @@ impl Run {
         take: impl FnOnce(Figures, Option<&hdrhistogram::Histogram<u64>>),
     ) -> Result<u64, Failure> {
         let block = Block {
-            warm_up: (ops / WARM_UP_SHARE).max(1),
+            warm_up: (ops / WARM_UP_SHARE)
+                .max(self.plan.together().min(ops))
+                .max(1),
             measured: ops,
         };
         let found = self.clients.iter_mut().find(|(known, _)| *known == side);
@@ -195,7 +197,7 @@ impl Run {
         self.pair.tell(&Order::Block(side, block))?;
         self.pair.ready()?;
         let done = (|| {
-            client.run(block.warm_up)?;
+            client.warm_up(block.warm_up)?;
             let meter = Meter::start(client.counts());
             client.run(block.measured)?;
             let usage = meter.stop(client.counts());

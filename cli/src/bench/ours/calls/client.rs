@@ -196,11 +196,10 @@ impl CallClient {
         answered(received == target)
     }
 
-    /// Calls at the times that the rate says, whatever comes back. The generator never sleeps: what it would
+    /// Calls of the open loop at the times that it says, whatever comes back. The generator never sleeps: what it would
     /// oversleep would be counted as the server's.
-    fn at_a_rate(&mut self, target: u64) -> Result<(), Failure> {
+    fn at_a_rate(&mut self) -> Result<(), Failure> {
         let options = CallOptions::default();
-        self.open_loop.start(target);
         while !self.open_loop.is_done() {
             while let Some(slow) = self.open_loop.issue_due(&mut self.request) {
                 let method = self.first + if slow { SLEEP } else { ECHO };
@@ -224,9 +223,20 @@ impl Client for CallClient {
             Workload::CallConnections => self.one_each(target),
             Workload::CallBandwidth => self.large(target),
             Workload::CallStream => self.stream(target),
-            Workload::CallTail => self.at_a_rate(target),
+            Workload::CallTail => {
+                self.open_loop.start(target);
+                self.at_a_rate()
+            }
             _ => self.one_by_one(target),
         }
+    }
+
+    fn warm_up(&mut self, target: u64) -> Result<(), Failure> {
+        if self.plan.workload != Workload::CallTail {
+            return self.run(target);
+        }
+        self.open_loop.start_late(target, self.plan.together());
+        self.at_a_rate()
     }
 
     fn latencies(&self) -> &Histogram<u64> {
