@@ -244,8 +244,8 @@ non-blocking sockets beside `spin`, blocking ones beside `adaptive` and `park`, 
 Over `rudp` and `quic` there are two raw sides, plain datagrams and TCP, and a ratio to each.
 A ratio is the median over the rounds of ringway to raw A; the band is the 95 % interval of raw A' to
 raw A, which is what the machine's noise alone would show. A goal is missed only outside that band.
-`recovery` runs in the simulator, in virtual time, with neither noise nor a raw side; of the options it knows
---transport, --size, --ops and --json.
+`recovery` runs in the simulator, in virtual time, with neither noise nor a raw side. It takes --transport, --size,
+--ops (calls; by default 2000), --rounds (of 250 ms for two flows; by default 10) and --json.
 
 Examples:
   ringway bench rtt
@@ -283,7 +283,7 @@ pub(crate) struct Bench {
     /// Idle connections held while `connections` or `call-connections` measures memory; by default as many as --connections
     #[arg(long, value_name = "N")]
     pub(crate) held: Option<u32>,
-    /// Rounds; by default 31, the fewest that make a claim (`idle`: 3)
+    /// Rounds; by default 31, the fewest that make a claim (`idle`: 3, `recovery`: 10)
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<u32>,
     /// Messages per measured block; by default as many as take the hand-written side 80 ms
