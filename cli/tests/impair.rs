@@ -267,36 +267,94 @@ fn calls_over_rudp_and_quic_survive_it() {
 
 #[test]
 fn what_makes_no_sense_is_refused_with_the_fix() {
-    let to = ["--to", "udp://127.0.0.1:9"];
-    let cases: [(&[&str], &str); 7] = [
-        (&["--listen", "tcp://127.0.0.1:0"], "write udp://"),
-        (&["--listen", "udp://127.0.0.1:9"], "choose another port"),
+    // Arguments behind `--listen udp://127.0.0.1:0 --to udp://127.0.0.1:9`; the exit code, and what is said.
+    let cases: [(&[&str], i32, &str); 20] = [
+        (&["--loss", "2"], 2, "write it as 1%"),
+        (&["--delay", "2"], 2, "needs its unit"),
+        (&["--rate", "20"], 2, "a rate needs its unit"),
+        (&["--partition", "2s/1s"], 2, "shorter than its period"),
+        (&["--partition", "0s/1s"], 2, "no time at all"),
+        (&["--rebind", "0s"], 2, "no time at all"),
+        (&["--idle", "0s"], 2, "no time at all"),
+        (&["--mtu", "1000M"], 2, "576 to 65535"),
+        (&["--queue", "1k"], 2, "--rate"),
+        (&["--rate", "1mbit", "--mark", "1M"], 2, "--queue"),
+        (&["--listen", "tcp://127.0.0.1:0"], 2, "write udp://"),
+        (&["--listen", "udp://127.0.0.1:9"], 2, "another port"),
+        (&["--listen", "udp://0.0.0.0:9"], 2, "another port"),
         (
-            &["--listen", "udp://127.0.0.1:0", "--loss", "2"],
-            "write it as 1%",
+            &["--to", "udp://0.0.0.0:9", "--listen", "udp://127.0.0.1:9"],
+            2,
+            "another port",
         ),
-        (
-            &["--listen", "udp://127.0.0.1:0", "--delay", "2"],
-            "needs its unit",
-        ),
-        (
-            &["--listen", "udp://127.0.0.1:0", "--partition", "2s/1s"],
-            "shorter than its period",
-        ),
-        (
-            &["--listen", "udp://127.0.0.1:0", "--queue", "1k"],
-            "--rate",
-        ),
+        (&["--to", "udp://127.0.0.1:0"], 2, "the server's port"),
+        (&["--to", "unix://@there"], 2, "write udp://"),
         (
             &["--listen", "udp://192.0.2.1:1"],
+            1,
             "no interface of this machine",
         ),
+        (&["--to", "udp://255.255.255.255:9"], 2, "name one server"),
+        (&["--to", "udp://[ff02::1]:9"], 2, "name one server"),
+        // Of a link, without saying which.
+        (&["--to", "udp://[fe80::1]:9"], 1, "[fe80::1]:9"),
     ];
-    for (arguments, fix) in cases {
-        let done = ringway(&[&["impair"], arguments, &to].concat());
-        assert!(!done.status.success());
+    let usual = ["--listen", "udp://127.0.0.1:0", "--to", "udp://127.0.0.1:9"];
+    for (arguments, code, fix) in cases {
+        let mut all = vec!["impair"];
+        for pair in usual.chunks(2).filter(|pair| !arguments.contains(&pair[0])) {
+            all.extend_from_slice(pair);
+        }
+        let done = ringway(&[&all[..], arguments].concat());
         let said = stderr(&done);
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(fix), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_way_out() {
+    let (taken, address) = server();
+    for driver in drivers() {
+        let more = ["--to", "udp://127.0.0.1:9", "--driver", &driver];
+        let done = ringway(&[&["impair", "--listen", &address], &more[..]].concat());
+        assert_eq!(done.status.code(), Some(1));
+        let said = stderr(&done);
+        assert!(
+            said.contains(&address) && said.contains("choose another port"),
+            "{said}"
+        );
+    }
+    drop(taken);
+}
+
+#[test]
+fn a_server_that_comes_later_is_found_by_the_same_client() {
+    // An address where no other test finds a free port meanwhile.
+    let at = {
+        let server = UdpSocket::bind("127.0.0.2:0").unwrap();
+        server.local_addr().unwrap()
+    };
+    let address = format!("udp://{at}");
+    for driver in drivers() {
+        let proxy = Proxy::start(&address, &["--driver", &driver]);
+        let client = proxy.client();
+        for _ in 0..3 {
+            client.send(b"nobody").unwrap();
+        }
+        let server = UdpSocket::bind(at).unwrap();
+        let timeout = Some(std::time::Duration::from_millis(20));
+        server.set_read_timeout(timeout).unwrap();
+        let mut room = [0; 64];
+        loop {
+            client.send(b"somebody").unwrap();
+            if let Ok(len) = server.recv(&mut room)
+                && &room[..len] == b"somebody"
+            {
+                break;
+            }
+        }
+        assert_eq!(proxy.stop()["clients"], 1);
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) struct Impair {
     pub(crate) truncate: Option<Chance>,
     /// Bits per second
     #[arg(long, value_name = "RATE", value_parser = rate)]
-    pub(crate) rate: Option<u64>,
+    pub(crate) rate: Option<u32>,
     /// Bytes that wait for the rate before more are dropped; by default 1M
     #[arg(long, value_name = "BYTES", value_parser = bytes, requires = "rate")]
     pub(crate) queue: Option<u32>,
@@ -77,7 +77,7 @@ pub(crate) struct Impair {
     #[arg(long, value_name = "BYTES", value_parser = mtu)]
     pub(crate) mtu: Option<u32>,
     /// How often each client gets a new port towards the server, as from a translator that forgets
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(crate) rebind: Option<Duration>,
     /// Nothing passes for a time, so often
     #[arg(long, value_name = "TIME/EVERY", value_parser = partition)]
@@ -89,10 +89,10 @@ pub(crate) struct Impair {
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) clients: u16,
     /// How long a client may be silent before it is forgotten
-    #[arg(long, default_value = "120s", value_name = "TIME", value_parser = time)]
+    #[arg(long, default_value = "120s", value_name = "TIME", value_parser = some_time)]
     pub(crate) idle: Duration,
     /// How long to run; without it until Ctrl-C
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(crate) duration: Option<Duration>,
     /// Which driver; without it io_uring where it works, else epoll
     #[arg(long, value_enum)]
@@ -116,7 +116,7 @@ impl Impair {
         let mut path = PathConfig::default();
         path.link.delay = Span::fixed(self.delay.unwrap_or_default());
         path.link.jitter = self.jitter.unwrap_or_default();
-        path.link.bandwidth_bytes_per_s = self.rate.unwrap_or(0) / 8;
+        path.link.bandwidth_bytes_per_s = u64::from(self.rate.unwrap_or(0)) * 1_000 / 8;
         path.link.queue_bytes = self.queue.unwrap_or(path.link.queue_bytes);
         path.link.ecn_threshold_bytes = self.mark.unwrap_or(0);
         let faults = &mut path.faults;
@@ -143,117 +143,108 @@ impl Impair {
     }
 }
 
-/// A number and its unit.
-fn number<'a>(text: &'a str, fix: &str) -> Result<(f64, &'a str), String> {
+/// A number in one of `units`, each with its factor; `what` it is, and how to write it, if it is not.
+fn measured(text: &str, what: &str, units: &[(&str, f64)], fix: &str) -> Result<f64, String> {
     let end = text.find(|char: char| !char.is_ascii_digit() && char != '.');
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
-    match number.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok((number, unit)),
-        _ => Err(format!("not a number; {fix}")),
+    let number: f64 = match number.parse() {
+        Ok(number) if f64::is_finite(number) => number,
+        _ => return Err(format!("not a number; {fix}")),
+    };
+    match units.iter().find(|(known, _)| *known == unit) {
+        Some((_, factor)) => Ok(number * factor),
+        None if unit.is_empty() => Err(format!("{what} needs its unit; {fix}")),
+        None => Err(format!("`{unit}` is no unit of {what}; {fix}")),
     }
 }
 
+/// The nearest whole number of one that is neither below zero nor too large for it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "between zero and a million"
+    reason = "callers check the range; beyond it the nearest that there is"
 )]
+fn whole(number: f64) -> u32 {
+    number.round() as u32
+}
+
 fn chance(text: &str) -> Result<Chance, String> {
     let fix = "write it as 1% or 0.01, at most 100%";
-    let (number, unit) = number(text, fix)?;
-    let share = match unit {
-        "%" => number / 100.0,
-        "" => number,
-        _ => return Err(format!("`{unit}` is no unit of a chance; {fix}")),
-    };
+    let share = measured(text, "a chance", &[("%", 0.01), ("", 1.0)], fix)?;
     if share > 1.0 {
         return Err(format!("more than always; {fix}"));
     }
-    if share > 0.0 && share < 1e-6 {
+    let parts = whole(share * 1e6);
+    if share > 0.0 && parts == 0 {
         return Err(
             "less than one in a million, the smallest chance there is; leave it out".into(),
         );
     }
-    Ok(Chance::parts((share * 1e6).round() as u32))
+    Ok(Chance::parts(parts))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
     let fix = "write it as 500us, 2ms or 1.5s, at most 1h";
-    let (number, unit) = number(text, fix)?;
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "" => return Err(format!("a time needs its unit; {fix}")),
-        _ => return Err(format!("`{unit}` is no unit of time; {fix}")),
-    };
-    if number * seconds > 3600.0 {
+    let units = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
+    let seconds = measured(text, "a time", &units, fix)?;
+    if seconds > 3600.0 {
         return Err(format!("too long; {fix}"));
     }
-    Ok(Duration::from_secs_f64(number * seconds))
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// A time that means something only if it is more than none.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = time(text)?;
+    if time.is_zero() {
+        return Err("no time at all; write more, as 2ms, or leave it out".to_owned());
+    }
+    Ok(time)
 }
 
 fn bytes(text: &str) -> Result<u32, String> {
     let fix = "write bytes as 1500, 64k or 1M, at most 1000M";
-    let (number, unit) = number(text, fix)?;
-    let factor = match unit {
-        "" | "b" | "B" => 1.0,
-        "k" | "K" => 1024.0,
-        "m" | "M" => 1024.0 * 1024.0,
-        _ => return Err(format!("`{unit}` is no unit of bytes; {fix}")),
-    };
-    let bytes = number * factor;
-    if !(1.0..=1_048_576_000.0).contains(&bytes) {
+    let (kilo, mega) = (1024.0, 1024.0 * 1024.0);
+    let units = [
+        ("", 1.0),
+        ("b", 1.0),
+        ("B", 1.0),
+        ("k", kilo),
+        ("K", kilo),
+        ("m", mega),
+        ("M", mega),
+    ];
+    let bytes = measured(text, "bytes", &units, fix)?;
+    if !(1.0..=1000.0 * mega).contains(&bytes) {
         return Err(format!("out of range; {fix}"));
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the range was checked"
-    )]
-    Ok(bytes as u32)
+    Ok(whole(bytes))
 }
 
-fn rate(text: &str) -> Result<u64, String> {
+/// Bits per second, in thousands.
+fn rate(text: &str) -> Result<u32, String> {
     let fix = "write bits per second as 500kbit, 20mbit or 1gbit, from 8kbit to 100gbit";
-    let (number, unit) = number(text, fix)?;
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "kbit" => 1e3,
-        "mbit" => 1e6,
-        "gbit" => 1e9,
-        _ => return Err(format!("`{unit}` is no unit of a rate; {fix}")),
-    };
-    let bits = number * factor;
-    if !(8e3..=1e11).contains(&bits) {
+    let units = [("kbit", 1.0), ("mbit", 1e3), ("gbit", 1e6)];
+    let kilobits = measured(&text.to_ascii_lowercase(), "a rate", &units, fix)?;
+    if !(8.0..=1e8).contains(&kilobits) {
         return Err(format!("out of range; {fix}"));
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the range was checked"
-    )]
-    Ok(bits as u64)
+    Ok(whole(kilobits))
 }
 
 fn mtu(text: &str) -> Result<u32, String> {
-    let mtu = bytes(text)?;
-    if (MTU_BYTES_MIN..=65_535).contains(&mtu) {
-        Ok(mtu)
-    } else {
-        Err(format!(
-            "write {MTU_BYTES_MIN} to 65535 bytes; rudp and QUIC need 1228"
-        ))
-    }
+    let mtu = bytes(text).ok();
+    mtu.filter(|mtu| (MTU_BYTES_MIN..=65_535).contains(mtu))
+        .ok_or_else(|| format!("write {MTU_BYTES_MIN} to 65535 bytes; rudp and QUIC need 1228"))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a millionth part of a length between 1 and 10,000"
-)]
 fn burst(text: &str) -> Result<Burst, String> {
     let mut parts = text.split(':');
     let enter = chance(parts.next().unwrap_or(""))?;
@@ -269,22 +260,22 @@ fn burst(text: &str) -> Result<Burst, String> {
     if parts.next().is_some() {
         return Err("too many parts; write it as 0.5%:8:90%".to_owned());
     }
-    let leave = Chance::parts((1e6_f64 / length).round() as u32);
+    let leave = Chance::parts(whole(1e6_f64 / length));
     Ok(Burst { enter, leave, loss })
 }
 
 fn reorder(text: &str) -> Result<(Chance, Duration), String> {
     match text.split_once(':') {
         None => Ok((chance(text)?, Duration::from_millis(1))),
-        Some((share, window)) => Ok((chance(share)?, time(window)?)),
+        Some((share, window)) => Ok((chance(share)?, some_time(window)?)),
     }
 }
 
 fn partition(text: &str) -> Result<(Duration, Duration), String> {
     let fix = "write how long and how often, as 200ms/10s";
     let (lasts, every) = text.split_once('/').ok_or(fix)?;
-    let (lasts, every) = (time(lasts)?, time(every)?);
-    if lasts.is_zero() || lasts >= every {
+    let (lasts, every) = (some_time(lasts)?, time(every)?);
+    if lasts >= every {
         return Err(format!("it has to be shorter than its period; {fix}"));
     }
     Ok((lasts, every))
@@ -299,11 +290,13 @@ mod tests {
         assert_eq!(chance("1%"), Ok(Chance::percent(1)));
         assert_eq!(chance("0.01"), Ok(Chance::percent(1)));
         assert_eq!(chance("0.25%"), Ok(Chance::parts(2_500)));
+        assert_eq!(chance("0.0001%"), Ok(Chance::parts(1)));
         assert_eq!(chance("100%"), Ok(Chance::ALWAYS));
         assert_eq!(time("2ms"), Ok(Duration::from_millis(2)));
         assert_eq!(time("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(bytes("64k"), Ok(65_536));
-        assert_eq!(rate("20mbit"), Ok(20_000_000));
+        assert_eq!(rate("20Mbit"), Ok(20_000));
+        assert_eq!(rate("0.5gbit"), Ok(500_000));
         assert_eq!(mtu("1500"), Ok(1500));
         let millis = Duration::from_millis;
         assert_eq!(reorder("2%"), Ok((Chance::percent(2), millis(1))));
@@ -327,14 +320,18 @@ mod tests {
             time("5").map(drop),
             time("2h").map(drop),
             time("-1s").map(drop),
+            some_time("0s").map(drop),
             bytes("0").map(drop),
             bytes("5x").map(drop),
             rate("20").map(drop),
             rate("1tbit").map(drop),
             mtu("100").map(drop),
+            mtu("1000M").map(drop),
             reorder("1%:1").map(drop),
+            reorder("1%:0s").map(drop),
             partition("1s").map(drop),
             partition("2s/1s").map(drop),
+            partition("0s/1s").map(drop),
             burst("1%:0").map(drop),
             burst("1%:2:3%:4").map(drop),
         ];

@@ -2,7 +2,7 @@
 
 pub(crate) mod args;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -27,11 +27,27 @@ pub(crate) fn run(wanted: &args::Impair) -> Result<(), Failure> {
             "--to: port 0 is nobody's; name the server's port".to_owned(),
         ));
     }
-    if listen == target {
+    let is_many = match target.ip() {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.is_multicast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    if is_many {
+        return Err(Failure::Usage(format!(
+            "--to: {target} is many machines; name one server"
+        )));
+    }
+    if is_loop(listen, target) {
         return Err(Failure::Usage(
             "--listen and --to are the same; the proxy would send to itself: choose another port"
                 .to_owned(),
         ));
+    }
+    let path = wanted.path();
+    if path.link.ecn_threshold_bytes >= path.link.queue_bytes {
+        return Err(Failure::Usage(format!(
+            "--mark: the queue drops from {} bytes on, so it never holds {}; write less, or more for --queue",
+            path.link.queue_bytes, path.link.ecn_threshold_bytes
+        )));
     }
     let seed = wanted.seed.unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -39,7 +55,7 @@ pub(crate) fn run(wanted: &args::Impair) -> Result<(), Failure> {
     });
     machine::raise_descriptors();
     let config = RelayConfig {
-        path: wanted.path(),
+        path,
         seed,
         driver: wanted.driver.map_or(DriverChoice::Auto, Driver::required),
         clients_max: usize::from(wanted.clients),
@@ -56,7 +72,8 @@ pub(crate) fn run(wanted: &args::Impair) -> Result<(), Failure> {
             waker.wake_by_ref();
         }
     })?;
-    let mut relay = Relay::open(&config, listen, target).map_err(|error| failure(error, listen))?;
+    let mut relay =
+        Relay::open(&config, listen, target).map_err(|error| failure(error, listen, target))?;
     let _first: Result<(), _> = wake.set(relay.waker());
     let address = relay.local_address().unwrap_or(listen);
     output::line(format!(
@@ -92,6 +109,17 @@ fn datagrams(option: &str, address: &Address) -> Result<SocketAddr, Failure> {
     }
 }
 
+/// Whether what is sent to `target` comes in at `listen`.
+fn is_loop(listen: SocketAddr, target: SocketAddr) -> bool {
+    let (from, to) = (listen.ip(), target.ip());
+    // Only what this machine has can be bound. Who sends to no address in particular reaches loopback.
+    let is_here = || UdpSocket::bind((to, 0)).is_ok();
+    let meet = from == to
+        || (from.is_unspecified() && is_here())
+        || (to.is_unspecified() && from.is_loopback());
+    listen.port() == target.port() && meet
+}
+
 /// The address of that scheme.
 fn same_scheme(like: &Address, at: SocketAddr) -> Address {
     match like {
@@ -101,9 +129,13 @@ fn same_scheme(like: &Address, at: SocketAddr) -> Address {
     }
 }
 
-fn failure(error: RelayError, listen: SocketAddr) -> Failure {
+fn failure(error: RelayError, listen: SocketAddr, target: SocketAddr) -> Failure {
     match error {
         RelayError::Start(error) => Failure::Start(error),
+        RelayError::Target(error) => Failure::Open {
+            address: Address::Udp(target),
+            error,
+        },
         RelayError::Open(error) => Failure::Open {
             address: Address::Udp(listen),
             error,
@@ -142,8 +174,12 @@ fn tell(
         0 => String::new(),
         refused => format!(", {refused} datagrams of more clients than --clients refused"),
     };
+    let dropped = match counts.dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} dropped for want of memory or sockets"),
+    };
     output::line(format!(
-        "{} datagrams ({}B) from {} clients, {} ({}B) from the server{refused}",
+        "{} datagrams ({}B) from {} clients, {} ({}B) from the server{refused}{dropped}",
         counts.from_clients.datagrams,
         quantity(counts.from_clients.bytes),
         counts.clients,

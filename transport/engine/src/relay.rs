@@ -76,7 +76,7 @@ pub struct RelayCounts {
     pub clients: u64,
     /// Datagrams of clients for whom there was no room.
     pub refused: u64,
-    /// Datagrams for which there was no memory.
+    /// Datagrams for which there was no memory, or no socket.
     pub dropped: u64,
 }
 
@@ -128,7 +128,8 @@ impl Relay {
     /// Listens at `address` for what it sends on to `target`.
     ///
     /// # Errors
-    /// Why no driver could be started, or why the address can't be had.
+    /// Why no driver could be started, why the address can't be had, or why nothing can be sent to `target` from here;
+    /// nobody has to listen there yet.
     pub fn open(
         config: &RelayConfig,
         address: SocketAddr,
@@ -153,6 +154,10 @@ impl Relay {
         });
         let listener = bound.map_err(|error| RelayError::Open(OpenError::Socket(error)))?;
         let now = with_driver!(&mut driver, driver => {
+            // Clients' sockets are made later, when nobody can be told why that fails.
+            let tried = driver.connect(&Address::Udp(target), &socket_options());
+            let tried = tried.map_err(|error| RelayError::Target(OpenError::Socket(error)))?;
+            driver.close(tried, Close::Abort);
             driver.read(listener, true);
             driver.now()
         });
@@ -242,9 +247,9 @@ impl Relay {
         } = arrived;
         let socket = if from_client {
             match self.towards_target(client, now) {
-                Some(socket) => socket,
-                None => {
-                    self.ear.counts.refused += u64::from(count);
+                Ok(socket) => socket,
+                Err(why) => {
+                    *why += u64::from(count);
                     return;
                 }
             }
@@ -265,25 +270,30 @@ impl Relay {
         with_driver!(&mut self.driver, driver => driver.send_to(socket, burst));
     }
 
-    /// The socket of a client, made if there is room.
-    fn towards_target(&mut self, client: SocketAddr, now: Instant) -> Option<SocketId> {
+    /// The socket of a client, made if there is room; else what counts the datagrams that have none.
+    fn towards_target(&mut self, client: SocketAddr, now: Instant) -> Result<SocketId, &mut u64> {
         if let Some(known) = self.clients.get_mut(&client) {
             known.heard = now;
-            return Some(known.socket);
+            return Ok(known.socket);
         }
         if self.clients.len() >= self.clients_max {
-            return None;
+            return Err(&mut self.ear.counts.refused);
         }
         let target = Address::Udp(self.target);
-        let socket = with_driver!(&mut self.driver, driver => {
-            let socket = driver.connect(&target, &socket_options()).ok()?;
-            driver.read(socket, true);
-            socket
+        let made = with_driver!(&mut self.driver, driver => {
+            let made = driver.connect(&target, &socket_options());
+            if let Ok(socket) = made {
+                driver.read(socket, true);
+            }
+            made
         });
+        let Ok(socket) = made else {
+            return Err(&mut self.ear.counts.dropped);
+        };
         self.ear.counts.clients += 1;
         self.ear.owners.insert(socket, client);
         self.clients.insert(client, Client { socket, heard: now });
-        Some(socket)
+        Ok(socket)
     }
 
     /// Forgets who has been silent for too long.
@@ -316,13 +326,15 @@ pub enum RelayError {
     Start(StartError),
     /// The address can't be listened on.
     Open(OpenError),
+    /// Nothing can be sent to the target from here.
+    Target(OpenError),
 }
 
 impl std::fmt::Display for RelayError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Start(error) => error.fmt(f),
-            Self::Open(error) => error.fmt(f),
+            Self::Open(error) | Self::Target(error) => error.fmt(f),
         }
     }
 }
