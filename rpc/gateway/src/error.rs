@@ -1,6 +1,7 @@
 //! Why a gateway can't start.
 
 use core::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use ringway_rpc::{BuildError, Code, Status};
@@ -90,10 +91,12 @@ impl fmt::Display for GatewayError {
                 "`{text}` is no address to listen on; write it as 127.0.0.1:8080 or [::1]:8080"
             ),
             Self::Listen { address, error } => {
-                write!(
-                    f,
-                    "listening on {address}: {error}; choose another port, or 0 for any"
-                )
+                let fix = match error.kind() {
+                    ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+                    ErrorKind::PermissionDenied => "ports below 1024 need privileges",
+                    _ => "choose another port, or 0 for any",
+                };
+                write!(f, "listening on {address}: {error}; {fix}")
             }
             Self::Thread(error) => write!(f, "starting the gateway's thread: {error}"),
             Self::Setting { field, wanted } => write!(f, "`{field}` has to be {wanted}"),

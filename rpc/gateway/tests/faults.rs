@@ -438,4 +438,5 @@ fn settings_out_of_range_and_bad_addresses_are_named() {
     }
     let (running, _) = gateway(config());
     assert!(serve(&running.address().to_string(), config()).contains("choose another port"));
+    assert!(serve("192.0.2.1:80", config()).contains("no interface of this machine"));
 }
