@@ -1,6 +1,6 @@
 //! What may be written behind `ringway`.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -227,7 +227,7 @@ pub(crate) struct Cert {
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     pub(crate) out: PathBuf,
     /// A host name or IP address that the certificate is for; may be given several times
-    #[arg(long = "name", value_name = "NAME", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
+    #[arg(long = "name", value_name = "NAME", value_parser = certified_name, default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])]
     pub(crate) names: Vec<String>,
     /// Days from now on which it is valid
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3650))]
@@ -329,6 +329,19 @@ fn mtu(text: &str) -> Result<u32, String> {
     }
     text.parse()
         .map_err(|error| format!("{error}; write a number of bytes, or loopback"))
+}
+
+/// What a certificate can be for.
+fn certified_name(text: &str) -> Result<String, String> {
+    let is_name = |part: &str| {
+        let fits = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'*');
+        !part.is_empty() && part.bytes().all(fits)
+    };
+    if text.parse::<IpAddr>().is_ok() || text.split('.').all(is_name) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a host's name, as localhost or *.example.com, or an IP address".to_owned())
+    }
 }
 
 /// An address of HTTP, whose host may be a name.

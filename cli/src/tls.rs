@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::LineWriter;
+use std::path::Path;
 
 use ringway::{Address, Config, Identity, Qlog, QuicConfig, Roots, TlsConfig, TlsError};
 
@@ -59,14 +60,26 @@ pub(crate) fn with(config: Config, quic: Option<QuicConfig>) -> Config {
     }
 }
 
+/// A fault of files, with their names.
+fn about(files: &[&Path], error: &TlsError) -> Failure {
+    let text = error.to_string();
+    let names: Vec<String> = files.iter().map(|it| it.display().to_string()).collect();
+    Failure::Usage(if names.iter().any(|name| text.contains(name)) {
+        text
+    } else {
+        format!("{}: {text}", names.join(", "))
+    })
+}
+
 fn settings(given: &args::Tls, serves: bool) -> Result<Option<QuicConfig>, Failure> {
     let wrong = |error: TlsError| Failure::Usage(error.to_string());
     let mut builder = TlsConfig::builder();
     if let (Some(cert), Some(key)) = (&given.cert, &given.key) {
-        builder = builder.identity(Identity::from_files(cert, key).map_err(wrong)?);
+        let identity = Identity::from_files(cert, key);
+        builder = builder.identity(identity.map_err(|error| about(&[cert, key], &error))?);
     }
     if let Some(ca) = &given.ca {
-        let roots = Roots::from_file(ca).map_err(wrong)?;
+        let roots = Roots::from_file(ca).map_err(|error| about(&[ca], &error))?;
         builder = if serves {
             builder.client_roots(roots)
         } else {

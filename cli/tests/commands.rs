@@ -268,6 +268,17 @@ fn cert_writes_a_key_for_its_owner_only_and_replaces_nothing_unasked() {
     assert_eq!(std::fs::read(&key).unwrap(), before);
     assert!(ringway(&["cert", "--out", out, "--force"]).status.success());
     assert_ne!(std::fs::read(&key).unwrap(), before);
+    for name in ["", "two words", "a..b"] {
+        let refused = ringway(&["cert", "--out", out, "--name", name, "--force"]);
+        assert_eq!(refused.status.code(), Some(2), "{name}");
+        assert!(stderr(&refused).contains("localhost"), "{name}");
+    }
+    // A key is no certificate, and the message says which file is none.
+    let key_path = key.to_str().unwrap();
+    let trusting = ["call", "quic://127.0.0.1:1", "a.B/C", "--ca", key_path];
+    let refused = ringway(&trusting);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains(key_path), "{}", stderr(&refused));
     let below_a_file = ringway(&["cert", "--out", key.join("below").to_str().unwrap()]);
     assert_eq!(below_a_file.status.code(), Some(2));
     assert!(

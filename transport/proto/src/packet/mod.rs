@@ -276,7 +276,9 @@ const fn alert_text(alert: u8) -> &'static str {
         46 => "the certificate was not acceptable",
         48 => "nobody trusted has signed the certificate; check the roots that are trusted",
         49 => "access denied",
-        51 => "a signature or a check of the handshake was wrong",
+        51 => {
+            "a signature or a check of the handshake was wrong; the certificate is perhaps of another authority with the same name"
+        }
         70 => "no common version of TLS",
         80 => "internal fault",
         112 => "the name that was connected to is not served there",
