@@ -13,13 +13,7 @@ const ROUNDS: u64 = 5;
 
 fn crowd(pair: &mut Pair) -> Vec<ConnectionId> {
     let address = pair.world.address("tcp");
-    let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening(&address);
     let ends: Vec<_> = (0..CROWD)
         .map(|_| pair.client.engine.connect(&address).unwrap())
         .collect();

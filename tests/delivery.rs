@@ -270,13 +270,7 @@ fn slices_choose_as_claims_do(world: World) {
 fn datagrams_are_messages(world: World) {
     let mut pair = Pair::new(world);
     pair.server.app = App::echo();
-    let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening("udp://127.0.0.1:0");
     let client = pair.client.engine.connect(&address).unwrap();
     pair.until("usable", |pair| !pair.client.app.opened.is_empty());
     let sizes = [0, 1, 64, 64, 64, 1200, 1200, 700, 64];

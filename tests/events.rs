@@ -181,14 +181,8 @@ fn a_connection_begins_opens_and_closes_once_each(world: World) {
 
 fn a_datagram_socket_does_the_same(world: World) {
     let (mut pair, near, far) = recorded(world);
-    let listener = pair.server.engine.listen("udp://127.0.0.1:0").unwrap();
+    let (listener, address) = pair.listening("udp://127.0.0.1:0");
     let socket = listener.datagram_socket().unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
     let client = pair.client.engine.connect(&address).unwrap();
     pair.until("usable", |pair| !pair.client.app.opened.is_empty());
     near.check(1);
@@ -210,13 +204,7 @@ fn a_datagram_socket_does_the_same(world: World) {
 
 fn a_connection_that_never_opens_closes_once(world: World) {
     let (mut pair, near, _) = recorded(world);
-    let listener = pair.server.engine.listen("tcp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (listener, address) = pair.listening("tcp://127.0.0.1:0");
     pair.server.engine.unlisten(listener);
     pair.steps(5);
     let refused = pair.client.engine.connect(&address).unwrap();
@@ -316,13 +304,7 @@ fn refused_connections_name_the_limit(world: World) {
     };
     let mut pair = Pair::with(world, config(), far.on(config().limits(limits)));
     let address = pair.world.address("tcp");
-    let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening(&address);
     pair.connect_to(&address);
     pair.connect_to(&address);
     let extra = pair.client.engine.connect(&address).unwrap();
@@ -422,13 +404,7 @@ fn a_listener_that_can_not_accept_says_so_and_recovers() {
         driver,
         ..Faults::none()
     });
-    let listener = pair.server.engine.listen("tcp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening("tcp://127.0.0.1:0");
     let failed = || far.count(|seen| *seen == Seen::AcceptFailed);
     for times in 1..=3 {
         pair.client.engine.connect(&address).unwrap();

@@ -404,13 +404,7 @@ fn drops_everything(world: World) {
     const CONNECTIONS: usize = 2000;
     let before = descriptors();
     let mut pair = Pair::new(world);
-    let listener = pair.server.engine.listen("tcp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening("tcp://127.0.0.1:0");
     for batch in 1..=CONNECTIONS / 100 {
         for _ in 0..100 {
             pair.client.engine.connect(&address).unwrap();
@@ -463,13 +457,7 @@ fn storm(world: World, mode: Mode) {
     };
     let mut pair = Pair::with(world, settings(), settings());
     pair.server.app.retain = true;
-    let listener = pair.server.engine.listen("tcp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening("tcp://127.0.0.1:0");
     let mut dice = 0x1234_5678_9ABC_DEF1_u64;
     let mut roll = move |sides: u64| {
         dice ^= dice << 13;

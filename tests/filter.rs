@@ -232,21 +232,7 @@ fn echoes_every_size(mut pair: Pair) {
         .flat_map(|edge: usize| [edge - 17, edge - 1, edge, edge + 1])
         .chain([0, 1, 15, 16, 17, 3 << 20])
         .collect();
-    for (seed, size) in sizes.iter().enumerate() {
-        let body = pattern(*size, seed as u64);
-        pair.until("room to send", |pair| {
-            pair.client.send(client, &body).is_ok()
-        });
-    }
-    pair.until("all came back", |pair| {
-        pair.client.app.got.len() == sizes.len()
-    });
-    for (seed, (size, got)) in sizes.iter().zip(&pair.client.app.got).enumerate() {
-        assert!(
-            got.body == pattern(*size, seed as u64),
-            "message of {size} bytes differs"
-        );
-    }
+    pair.assert_echoed(client, &sizes);
 }
 
 fn many_small_messages_share_records(world: World) {
@@ -426,13 +412,7 @@ fn a_peer_without_the_filter_is_refused(world: World) {
 /// Starts a connection that is not expected to open.
 fn connect(pair: &mut Pair) -> ringway::ConnectionId {
     let address = pair.world.address("tcp");
-    let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening(&address);
     pair.client.engine.connect(&address).unwrap()
 }
 

@@ -4,7 +4,7 @@
 mod world;
 
 use ringway_engine::sim::Fault;
-use world::{App, Pair, World, pattern};
+use world::{App, Pair, World};
 
 over_a_bad_network![
     every_size_comes_back_in_order,
@@ -18,21 +18,7 @@ fn every_size_comes_back_in_order(world: World) {
     let small = (0..200).map(|number| number * 7);
     let large = [16 << 10, 64 << 10, 300_000, 2 << 20];
     let sizes: Vec<usize> = small.chain(large).collect();
-    for (seed, size) in sizes.iter().enumerate() {
-        let body = pattern(*size, seed as u64);
-        pair.until("room to send", |pair| {
-            pair.client.send(client, &body).is_ok()
-        });
-    }
-    pair.until("all came back", |pair| {
-        pair.client.app.got.len() == sizes.len()
-    });
-    for (seed, (size, got)) in sizes.iter().zip(&pair.client.app.got).enumerate() {
-        assert!(
-            got.body == pattern(*size, seed as u64),
-            "message of {size} bytes differs"
-        );
-    }
+    pair.assert_echoed(client, &sizes);
 }
 
 /// So that a network which does nothing can't pass for one that is survived.

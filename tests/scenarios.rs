@@ -141,21 +141,7 @@ fn every_size_arrives_intact(world: World) {
         })
         .chain([5 << 20])
         .collect();
-    for (seed, size) in sizes.iter().enumerate() {
-        let body = pattern(*size, seed as u64);
-        pair.until("room to send", |pair| {
-            pair.client.send(client, &body).is_ok()
-        });
-    }
-    pair.until("all came back", |pair| {
-        pair.client.app.got.len() == sizes.len()
-    });
-    for (seed, (size, got)) in sizes.iter().zip(&pair.client.app.got).enumerate() {
-        assert!(
-            got.body == pattern(*size, seed as u64),
-            "message of {size} bytes differs"
-        );
-    }
+    pair.assert_echoed(client, &sizes);
 }
 
 fn many_small_messages_share_a_turn(world: World) {
@@ -395,13 +381,7 @@ fn a_panicking_handler_costs_only_its_connection(world: World) {
 fn connecting_to_nobody_fails_with_the_reason(world: World) {
     let mut pair = Pair::new(world);
     // A port that was just free.
-    let listener = pair.server.engine.listen("tcp://127.0.0.1:0").unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (listener, address) = pair.listening("tcp://127.0.0.1:0");
     pair.server.engine.unlisten(listener);
     pair.steps(5);
     let connection = pair.client.engine.connect(&address).unwrap();
@@ -605,13 +585,7 @@ fn more_connections_than_the_limit_are_refused(world: World) {
     };
     let mut pair = Pair::with(world, config(), config().limits(limits));
     let address = pair.world.address("tcp");
-    let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening(&address);
     let kept: Vec<_> = (0..3).map(|_| pair.connect_to(&address).0).collect();
     let extra = pair.client.engine.connect(&address).unwrap();
     pair.until("refused", |pair| pair.client.app.reason(extra).is_some());
@@ -671,13 +645,7 @@ fn a_refused_accept_closes_the_peer(world: World) {
     let mut pair = Pair::new(world);
     pair.server.app.refuse = true;
     let address = pair.world.address("tcp");
-    let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening(&address);
     let connection = pair.client.engine.connect(&address).unwrap();
     pair.until("closed", |pair| {
         pair.client.app.reason(connection).is_some()
@@ -695,13 +663,7 @@ fn large_messages_wait_for_memory_and_then_arrive(world: World) {
     let mut pair = Pair::with(world, config(), server);
     pair.server.app.count_only = true;
     let address = pair.world.address("tcp");
-    let listener = pair.server.engine.listen(&address).unwrap();
-    let address = pair
-        .server
-        .engine
-        .local_address(listener)
-        .unwrap()
-        .to_string();
+    let (_, address) = pair.listening(&address);
     let ends: Vec<_> = (0..8).map(|_| pair.connect_to(&address).0).collect();
     for (seed, end) in ends.into_iter().enumerate() {
         pair.client

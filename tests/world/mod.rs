@@ -218,13 +218,7 @@ impl Pair {
     /// Listens on the server and opens a connection from the client; both have seen `opened`.
     pub fn connected(&mut self, scheme: &str) -> (ConnectionId, ConnectionId) {
         let address = self.world.address(scheme);
-        let listener = self.server.engine.listen(&address).unwrap();
-        let address = self
-            .server
-            .engine
-            .local_address(listener)
-            .unwrap()
-            .to_string();
+        let (_, address) = self.listening(&address);
         self.connect_to(&address)
     }
 
@@ -274,6 +268,32 @@ impl Pair {
             self.step();
         }
         panic!("never happened: {what}");
+    }
+
+    /// A listener of the server, and the address that it got.
+    pub fn listening(&mut self, address: &str) -> (ListenerId, String) {
+        let listener = self.server.engine.listen(address).unwrap();
+        let address = self.server.engine.local_address(listener).unwrap();
+        (listener, address.to_string())
+    }
+
+    /// Sends a message of each size to a server that echoes; all come back, in order and intact.
+    pub fn assert_echoed(&mut self, client: ConnectionId, sizes: &[usize]) {
+        for (seed, size) in sizes.iter().enumerate() {
+            let body = pattern(*size, seed as u64);
+            self.until("room to send", |pair| {
+                pair.client.send(client, &body).is_ok()
+            });
+        }
+        self.until("all came back", |pair| {
+            pair.client.app.got.len() == sizes.len()
+        });
+        for (seed, (size, got)) in sizes.iter().zip(&self.client.app.got).enumerate() {
+            assert!(
+                got.body == pattern(*size, seed as u64),
+                "message of {size} bytes differs"
+            );
+        }
     }
 
     /// Steps `count` times.
