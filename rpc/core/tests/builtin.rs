@@ -322,6 +322,19 @@ fn calls_are_dispatched_without_a_connection() {
 }
 
 #[test]
+fn dispatched_calls_keep_to_their_memory() {
+    let server = Server::builder().service(|| Echo);
+    let mut server = server.local_with(1 << 20, || {}).unwrap();
+    let large = vec![7; 2 << 20];
+    let mut say = |body| server.unary(&LocalRequest::unary("test.Echo/Say", body));
+    for _ in 0..3 {
+        let refused = say(&large).unwrap_err();
+        assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+        assert_eq!(&*say(b"hello").unwrap(), b"hello");
+    }
+}
+
+#[test]
 fn a_deadline_ends_a_dispatched_call() {
     let mut server = Server::builder().service(|| Echo).local().unwrap();
     let at = |ns| Instant::from_nanos(ns);
