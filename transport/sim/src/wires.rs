@@ -243,9 +243,28 @@ impl DatagramNet {
     }
 }
 
+/// Ports of one address; 0 is none.
+const PORTS: u32 = 65_535;
+
 /// The `count`-th address that a translation gives out: private ones, none twice within four billion.
 fn fresh(count: u32) -> SocketAddr {
-    let [high, low, port_high, port_low] = count.to_be_bytes();
+    let [.., high, low] = (count / PORTS).to_be_bytes();
+    let [.., port_high, port_low] = (1 + count % PORTS).to_be_bytes();
     let port = u16::from_be_bytes([port_high, port_low]);
-    SocketAddr::from((Ipv4Addr::new(10, 200, high, low), port.max(1)))
+    SocketAddr::from((Ipv4Addr::new(10, 200, high, low), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{PORTS, fresh};
+
+    #[test]
+    fn a_translation_gives_no_address_twice() {
+        let counts = (0..10).chain(PORTS - 5..PORTS + 5);
+        let given: HashSet<_> = counts.clone().map(fresh).collect();
+        assert_eq!(given.len(), counts.count());
+        assert!(given.iter().all(|address| address.port() > 0));
+    }
 }
