@@ -10,13 +10,13 @@
 
 pub use ringway_engine::{
     Acceptor, Address, AddressError, Budget, BufferCap, Capabilities, Claim, CloseCode,
-    CloseReason, Closed, Config, ConfigError, ConnectionId, Context, Copies, Counter, Counters,
-    Delivery, DriverChoice, DriverKind, DriverStats, Engine, Event, Fact, Filter, FilterError,
-    FilterOpened, FilterRoom, Full, Handle, Handler, Header, Idle, Instant, Lease, Limits, Link,
-    LinkError, LinksOnly, ListenOptions, ListenerId, Message, Mode, Observer, OpenError, Peer,
-    Received, RecvBuffer, Role, SendError, Shards, ShardsConfig, ShardsError, SharedPools, Slice,
-    SocketOptions, StartError, Stats, Stopped, StreamConfig, TimerId, Violation, Ways, Work,
-    block_on, copies, kind,
+    CloseReason, Closed, Config, ConfigError, ConnectRefusal, ConnectionId, Context, Copies,
+    Counter, Counters, Delivery, DriverChoice, DriverKind, DriverStats, Engine, Event, Fact,
+    Filter, FilterError, FilterOpened, FilterRoom, Full, Handle, Handler, Header, Idle, Instant,
+    Lease, Limits, Link, LinkError, LinksOnly, ListenOptions, ListenerId, Message, Mode, Observer,
+    OpenError, Peer, Received, RecvBuffer, Role, SendError, Shards, ShardsConfig, ShardsError,
+    SharedPools, Slice, SocketOptions, StartError, Stats, Stopped, StreamConfig, TimerId,
+    Violation, Ways, Work, block_on, copies, kind,
 };
 
 #[cfg(feature = "quic")]

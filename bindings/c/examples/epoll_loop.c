@@ -7,6 +7,7 @@
  *
  *   cc -std=c99 epoll_loop.c $(pkg-config --cflags --libs ringway) -o epoll_loop
  */
+#define _POSIX_C_SOURCE 200809L
 #include <ringway.h>
 #include <stdio.h>
 #include <string.h>

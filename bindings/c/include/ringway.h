@@ -77,7 +77,7 @@ extern "C" {
 #define RW_E_PANIC (-14)
 /* The server can't be reached now. */
 #define RW_E_UNAVAILABLE (-15)
-/* The call or service can't be made like this; the text says why. */
+/* The call, service or connection can't be made like this; the text says why. */
 #define RW_E_REFUSED (-16)
 
 /* The codes that calls end with: gRPC's. */
@@ -132,7 +132,7 @@ typedef struct rw_engine_config {
     uint64_t connect_timeout_ns; /* default 10 s */
     uint64_t budget_bytes; /* memory that peers can make it hold; default 1 GiB, reserved lazily */
     uint64_t queue_bytes_max; /* bytes that may wait on one connection; default 4 MiB */
-    uint32_t connections_max; /* default 16,384 */
+    uint32_t connections_max; /* default 16,384, at most 16,000,000 */
     uint32_t leases_max; /* leases that may be out before messages are held back; default 65,536 */
 } rw_engine_config;
 #define RW_ENGINE_CONFIG_INIT {sizeof(rw_engine_config), 0, 0, 0, 0, 0, 0, 0, 0, 0}
@@ -231,7 +231,8 @@ int32_t rw_serve(rw_engine engine, const char *address, size_t len, rw_listener 
 int32_t rw_unlisten(rw_engine engine, rw_listener listener);
 /* Copies the address that a listener is bound to, with the port that the kernel chose. */
 int32_t rw_listener_address(rw_engine engine, rw_listener listener, char *to, size_t cap, size_t *len);
-/* Starts connecting for messages; RW_EV_OPENED or RW_EV_CLOSED follows. Resolving a host name may block. */
+/* Starts connecting for messages; RW_EV_OPENED or RW_EV_CLOSED follows. Resolving a host name may block. RW_E_REFUSED:
+ * rudp:// to a public address. */
 int32_t rw_connect(rw_engine engine, const char *address, size_t len, rw_connection *connection);
 /* Copies the other side's address. RW_E_STALE also if it has none (an unnamed unix socket). */
 int32_t rw_peer_address(rw_engine engine, rw_connection connection, char *to, size_t cap, size_t *len);

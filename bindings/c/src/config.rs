@@ -25,6 +25,9 @@ pub(crate) struct EngineConfig {
 /// Received leases that may be out before messages are held back.
 const LEASES_MAX: u32 = 65_536;
 
+/// Connections of one engine. Its drivers can count some more, for its listeners.
+const CONNECTIONS_MAX: u32 = 16_000_000;
+
 impl EngineConfig {
     pub(crate) fn leases_max(&self) -> usize {
         let max = if self.leases_max == 0 {
@@ -49,6 +52,9 @@ impl EngineConfig {
             _ => return Err(Fail::invalid("`idle` is none of RW_IDLE_*")),
         };
         let mut limits = Limits::default();
+        if self.connections_max > CONNECTIONS_MAX {
+            return Err(Fail::invalid("`connections_max` is above 16,000,000"));
+        }
         if self.connections_max != 0 {
             limits.connections_max = self.connections_max as usize;
         }

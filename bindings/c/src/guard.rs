@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ringway::rpc::{Code, NotTaken, Status};
-use ringway::{OpenError, SendError};
+use ringway::{ConnectRefusal, OpenError, SendError};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
@@ -88,6 +88,10 @@ impl Fail {
 impl From<SendError> for Fail {
     #[cold]
     fn from(error: SendError) -> Self {
+        if error == SendError::NoPeer {
+            let text = "a udp:// socket of rw_listen only receives; send on one of rw_connect";
+            return Self::invalid(text);
+        }
         let code = match error {
             SendError::Full => Rw::E_FULL,
             SendError::TooLong { .. } => Rw::E_TOO_LONG,
@@ -102,13 +106,24 @@ impl From<SendError> for Fail {
 impl From<OpenError> for Fail {
     #[cold]
     fn from(error: OpenError) -> Self {
+        // What these say helps who configures an engine in Rust.
+        let text = match error {
+            OpenError::NotConfigured { .. } => {
+                "quic:// has no settings in C yet; take tcp:// or unix://".into()
+            }
+            OpenError::Session(ConnectRefusal::PublicAddress) => {
+                let text = "the address is public, and rudp:// neither encrypts nor authenticates; take tcp:// in a tunnel of yours";
+                return Self::new(Rw::E_REFUSED, text);
+            }
+            _ => error.to_string(),
+        };
         let code = match error {
             OpenError::Address(_) => Rw::E_ADDRESS,
             OpenError::TooMany { .. } => Rw::E_LIMIT,
             OpenError::Draining | OpenError::NotConfigured { .. } => Rw::E_STATE,
             _ => Rw::E_SYSTEM,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, text)
     }
 }
 

@@ -1,4 +1,5 @@
 /* Everything that a caller can do wrong is refused by a status, and changes nothing. */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>
@@ -260,6 +261,10 @@ int main(void)
     config.idle = 77;
     GIVES(RW_E_INVALID, rw_engine_create(&config, &engine));
     config.idle = 0;
+    config.connections_max = 17000000;
+    GIVES(RW_E_INVALID, rw_engine_create(&config, &engine));
+    HOLDS(says("connections_max"));
+    config.connections_max = 0;
     /* Longer messages than the memory that they go to. */
     config.budget_bytes = 4096;
     GIVES(RW_E_INVALID, rw_engine_create(&config, &engine));
@@ -279,6 +284,11 @@ int main(void)
     GIVES(RW_E_REFUSED, rw_serve(engine, "udp://127.0.0.1:0", 17, &listener));
     /* Without TLS settings there is no QUIC. */
     GIVES(RW_E_STATE, rw_listen(engine, "quic://127.0.0.1:0", 18, &listener));
+    HOLDS(says("in C"));
+    GIVES(RW_E_REFUSED, rw_channel_open(engine, "rudp://192.0.2.1:1", 18, &channel));
+    HOLDS(says("public"));
+    GIVES(RW_E_ADDRESS, rw_listen(engine, "tcp://127.0.0.1:99999", 21, &listener));
+    HOLDS(says("host and port"));
     memset(&method, 0, sizeof method);
     GIVES(RW_E_INVALID, rw_service_add(engine, "a.B", 3, &method, 1, &number));
 

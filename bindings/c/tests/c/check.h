@@ -27,6 +27,16 @@
         }                                                                                            \
     } while (0)
 
+/* Whether the text of the last failure has these words. */
+static inline int says(const char *words)
+{
+    char text[256];
+    size_t len = 0;
+    GIVES(RW_OK, rw_last_error(text, sizeof text - 1, &len));
+    text[len < sizeof text ? len : sizeof text - 1] = 0;
+    return strstr(text, words) != NULL;
+}
+
 /* The next event of this kind; leases of others are given back. */
 static inline rw_event next(rw_engine engine, uint32_t kind)
 {

@@ -1,4 +1,5 @@
 /* Memory that is sent where it lies, and bytes that outlive their engine. */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>

@@ -284,6 +284,7 @@ static void datagrams(void)
     event = next(engine, RW_EV_MESSAGE);
     HOLDS(event.id != client && event.len == 8 && memcmp(event.data, "datagram", 8) == 0);
     GIVES(RW_E_INVALID, rw_send(engine, event.id, "answer", 6));
+    HOLDS(says("rw_connect"));
     GIVES(RW_E_INVALID, rw_send_lease(engine, event.id, event.lease));
     GIVES(RW_OK, rw_release(engine, event.lease));
     GIVES(RW_OK, rw_engine_destroy(engine));

@@ -1,4 +1,5 @@
 /* Engines on threads of the library: functions from any thread, events from one bounded queue. */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>

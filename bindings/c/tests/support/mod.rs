@@ -18,14 +18,7 @@ impl Language {
         match self {
             Self::C => (
                 "cc",
-                &[
-                    "-std=c99",
-                    "-Wall",
-                    "-Wextra",
-                    "-pedantic",
-                    "-Werror",
-                    "-D_POSIX_C_SOURCE=200809L",
-                ],
+                &["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"],
             ),
             Self::Cpp => (
                 "c++",

@@ -67,7 +67,8 @@ impl Address {
             if let Ok(address) = rest.parse() {
                 return Ok(address);
             }
-            if !rest.contains(':') {
+            let port = rest.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
                 return Err(AddressError::HostPort {
                     given: text.to_owned(),
                 });
