@@ -9,8 +9,8 @@ mod world;
 
 use std::time::Duration;
 
-use ringway::ConnectionId;
 use ringway::sim::{Chance, Fault, Faults, PathConfig, Span};
+use ringway::{ConnectionId, Instant};
 use serde::Serialize;
 
 use super::plan::{Driver, Policy, Transport, Workload};
@@ -254,12 +254,13 @@ fn calls(transport: Transport, size: u32, ops: u64) -> Result<Calls, Failure> {
     })
 }
 
-/// Keeps every flow of the server busy; bytes that their clients have, one after the other.
+/// Keeps every flow of the server busy, since it `began`; `offered` are the bytes that it was given of each.
 fn pour(
     world: &mut World,
     flows: &[(ConnectionId, ConnectionId)],
     offered: &mut [u64],
     body: &[u8],
+    began: Instant,
 ) -> Result<(), Failure> {
     for ((near, far), offered) in flows.iter().zip(offered) {
         let got = world.near.bytes.get(near).copied().unwrap_or(0);
@@ -267,8 +268,7 @@ fn pour(
             *offered += body.len() as u64;
         }
     }
-    world.step();
-    Ok(())
+    world.go_on(began)
 }
 
 /// The share of a link that loss leaves.
@@ -282,13 +282,14 @@ fn goodput(transport: Transport) -> Result<f64, Failure> {
     let body = vec![7; BULK_BYTES as usize];
     let mut offered = [0];
     let got = |world: &World| world.near.bytes.get(&flow.0).copied().unwrap_or(0);
+    let began = world.now();
     while got(&world) < BULK_WARM_BYTES {
-        pour(&mut world, &[flow], &mut offered, &body)?;
+        pour(&mut world, &[flow], &mut offered, &body, began)?;
     }
     world.net.set_faults(losing(&gigabit(), Chance::percent(1)));
     let (began, before) = (world.now(), got(&world));
     while got(&world) < before + BULK_MEASURED_BYTES {
-        pour(&mut world, &[flow], &mut offered, &body)?;
+        pour(&mut world, &[flow], &mut offered, &body, began)?;
     }
     let seconds = world.now().saturating_since(began).as_secs_f64();
     Ok((got(&world) - before) as f64 / seconds / LINK_BYTES_PER_S as f64)
@@ -306,14 +307,15 @@ fn share(transport: Transport, rounds: u32) -> Result<f64, Failure> {
     let got =
         |world: &World| flows.map(|(near, _)| world.near.bytes.get(&near).copied().unwrap_or(0));
     let measured = SHARE_ROUND * rounds;
-    let mut until = world.now() + measured / 5;
+    let began = world.now();
+    let mut until = began + measured / 5;
     while world.now() < until {
-        pour(&mut world, &flows, &mut offered, &body)?;
+        pour(&mut world, &flows, &mut offered, &body, began)?;
     }
     let before = got(&world);
     until = world.now() + measured;
     while world.now() < until {
-        pour(&mut world, &flows, &mut offered, &body)?;
+        pour(&mut world, &flows, &mut offered, &body, began)?;
     }
     let after = got(&world);
     let [one, two] = [after[0] - before[0], after[1] - before[1]];

@@ -114,7 +114,7 @@ impl World {
     }
 
     /// One turn of both engines; when neither has anything to do, time goes on.
-    pub(super) fn step(&mut self) {
+    fn step(&mut self) {
         let work = self.client.turn(&mut self.near) + self.server.turn(&mut self.far);
         if work == 0 {
             self.client.park(&mut self.near, None);
@@ -127,18 +127,25 @@ impl World {
     pub(super) fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) -> Result<(), Failure> {
         let began = self.now();
         while !done(self) {
-            if self.near.lost || self.far.lost {
-                return Err(Failure::Connection(
-                    "a simulated connection ended".to_owned(),
-                ));
-            }
-            if self.now().saturating_since(began) > LIMIT {
-                return Err(Failure::Connection(
-                    "a simulated connection stands still".to_owned(),
-                ));
-            }
-            self.step();
+            self.go_on(began)?;
         }
+        Ok(())
+    }
+
+    /// One step of something that began then, unless a connection has ended or it takes too long.
+    pub(super) fn go_on(&mut self, began: Instant) -> Result<(), Failure> {
+        let fault = |what: &str| {
+            Err(Failure::Connection(format!(
+                "a simulated connection {what}"
+            )))
+        };
+        if self.near.lost || self.far.lost {
+            return fault("ended");
+        }
+        if self.now().saturating_since(began) > LIMIT {
+            return fault("stands still");
+        }
+        self.step();
         Ok(())
     }
 
