@@ -158,6 +158,33 @@ fn plain_structs_cross_by_a_generated_header() {
             &[&address],
         );
     }
+    // Typed in C++: against the service in Rust, and as the service of a client in Rust.
+    let program = compiled("../cpp/tests/order_book.cpp", Language::Cpp);
+    run(&program, &[&address]);
+    let mut served = started(&program, &[]);
+    let client = market::OrderBookClient::connect(&served.address).unwrap();
+    let side = market::Side {
+        ratio: 0.5,
+        change: -1.5,
+        lots: -7,
+        is_buy: 1,
+        flags: 0,
+    };
+    let mut order = market::Order {
+        price: 3,
+        sides: [side; 2],
+        levels: [[0, 1], [2, 0], [0, 0], [0, 40_000]],
+        owner: *b"twelve bytes",
+        r#type: -3,
+    };
+    let response = client.submit_order(&order).wait().unwrap();
+    let fill = response.view().unwrap();
+    assert_eq!((fill.sum, fill.order), (40_006, order));
+    order.price = 0;
+    let refused = client.submit_order(&order).wait().unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArgument);
+    drop(client);
+    served.ends_well();
     // A layout that differs does not compile.
     let text = std::fs::read_to_string(&header).unwrap();
     let wrong = text.replacen("owner[12]", "owner[16]", 1);
